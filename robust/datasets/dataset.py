@@ -1,0 +1,162 @@
+"""The dataset contract: images held once as uint8, with ids that never change, and splits that cannot overlap."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from robust.method import Method
+from robust.models.model import Inputs
+from robust.randomness import generator
+
+Split = Literal["train", "select", "calibrate", "test"]
+SPLITS: tuple[Split, ...] = ("train", "select", "calibrate", "test")
+
+
+class Pixels(Protocol):
+    """Where uint8 images [N,C,H,W] come from: an array, a memory map, or a reader that decodes files on demand."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """The images of these rows, uint8 [n,C,H,W]."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split: uint8 images, int64 labels and sample ids.
+
+    Attributes:
+        name, split: which data these are.
+        pixels: uint8 [N,C,H,W], or a reader of such (see `Pixels`).
+        labels: [N] int64, 0 <= label < len(classes).
+        ids: [N] int64, unique; the position in the published order, so a sample has one id in every study.
+        classes: class names, in label order.
+        source_digest: digest of the published files these came from.
+    """
+
+    name: str
+    split: str
+    pixels: Pixels
+    labels: np.ndarray
+    ids: np.ndarray
+    classes: tuple[str, ...]
+    source_digest: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def digest(self) -> str:
+        """Fingerprint of the split: source files, and which of their samples in which order."""
+        parts = [self.name, self.source_digest, *self.classes]
+        body = "\x1f".join(parts).encode() + self.ids.tobytes() + self.labels.tobytes()
+        return hashlib.sha256(body).hexdigest()
+
+    def batch(self, rows: Sequence[int] | np.ndarray | slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Images [n,C,H,W] float32 in [0,1], labels [n] and ids [n] of some rows: the only place that makes floats."""
+        index = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+        images = torch.from_numpy(np.ascontiguousarray(self.pixels[index])).float().div_(255)
+        return images, torch.from_numpy(self.labels[index]), torch.from_numpy(self.ids[index])
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """All samples in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size))
+
+    def subset(self, rows: Sequence[int] | np.ndarray | slice) -> Dataset:
+        """Some rows as a dataset of its own; pixels are shared, not copied, where numpy can."""
+        index = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+        return Dataset(
+            self.name, self.split, _Rows(self.pixels, index), self.labels[index], self.ids[index], self.classes,
+            self.source_digest,
+        )
+
+    def inputs(self) -> Inputs:
+        """Shape, class count and the mean and standard deviation of each channel (over at most 10,000 samples)."""
+        total, squares, count = 0.0, 0.0, 0
+        for images, _, _ in self.subset(slice(0, 10_000)).batches(1000):
+            pixels = images.double().transpose(0, 1).flatten(1)
+            total, squares, count = total + pixels.sum(1), squares + (pixels**2).sum(1), count + pixels.shape[1]
+        mean = torch.as_tensor(total) / count
+        std = (torch.as_tensor(squares) / count - mean**2).clamp_min(0).sqrt().clamp_min(1e-3)
+        # four decimals: what papers print, and stable against summation order
+        return Inputs(
+            shape=self.shape, num_classes=len(self.classes),
+            mean=tuple(round(float(m), 4) for m in mean), std=tuple(round(float(s), 4) for s in std),
+        )
+
+
+class DatasetSpec(Method):
+    """Base of all datasets: which published set, and how many samples each split takes.
+
+    train, select and calibrate are disjoint parts of the published training set, drawn by one fixed shuffle; test
+    comes from the published test set. None takes what is left (train) or all (test).
+    """
+
+    kind: ClassVar[str] = "dataset"
+
+    train: int | None = Field(default=None, ge=1, description="training samples; all that are left when empty")
+    select: int = Field(default=1000, ge=1, description="samples that choose the checkpoint")
+    calibrate: int = Field(default=1000, ge=1, description="samples that fit temperatures and thresholds")
+    test: int | None = Field(default=None, ge=1, description="test samples; all when empty")
+
+    @abstractmethod
+    def load(self, split: Split) -> Dataset:
+        """The split.
+
+        Raises:
+            DatasetError: if a file is missing or damaged; the message says what to do.
+        """
+
+
+class DatasetError(ValueError):
+    """Data are missing, damaged or too few; the message names the file and the remedy."""
+
+
+def split_rows(count: int, spec: DatasetSpec, purpose: str) -> dict[str, np.ndarray]:
+    """Disjoint rows of a published training set of `count` samples for select, calibrate and train, in that order.
+
+    One shuffle per dataset, keyed by its name alone: a smaller study takes a prefix of a larger one's rows.
+
+    Raises:
+        DatasetError: if the set is too small for the sizes asked for.
+    """
+    order = generator(0, "split", purpose).permutation(count)
+    reserved = spec.select + spec.calibrate
+    wanted = reserved + (spec.train or 1)
+    if wanted > count:
+        raise DatasetError(
+            f"{purpose} has {count} training samples, but train + select + calibrate ask for {wanted}; "
+            "lower dataset.train, dataset.select or dataset.calibrate"
+        )
+    end = count if spec.train is None else reserved + spec.train
+    return {"select": order[: spec.select], "calibrate": order[spec.select : reserved], "train": order[reserved:end]}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    pixels: Pixels
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.pixels.shape[1:])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.pixels[self.rows[rows]]

@@ -1,0 +1,100 @@
+"""The objective contract: what a training run minimises, and how it is trained.
+
+`robust.training` runs the loop; an objective gives the loss of a batch and carries whatever it needs (a replay
+buffer, averages, class weights) in a plain dictionary that goes into every checkpoint.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from robust.classifier import Classifier
+from robust.method import Method
+from robust.randomness import Randomness
+
+State = dict[str, Any]  # tensors, numbers and strings only: it must survive torch.save with weights_only loading
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    Attributes:
+        images: [N,C,H,W] in [0,1].
+        labels: [N] int64.
+        ids: sample ids [N] int64.
+        rng: randomness of these samples in this epoch.
+        progress: share of all steps already taken, 0 <= progress < 1: what ramps and warm-ups follow.
+        step: number of optimiser steps taken before this one.
+        epoch: number of epochs finished before this one.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    rng: Randomness
+    progress: float
+    step: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The scalar to differentiate, and named parts of it for the record (detached scalars)."""
+
+    total: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Training(BaseModel):
+    """How an objective is optimised. The defaults train a small network on small images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "cosine", "one-cycle", "multistep"] = "cosine"
+    milestones: tuple[int, ...] = Field(default=(), description="multistep: epochs after which lr is multiplied by gamma")
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    warmup: float = Field(default=0.0, ge=0, lt=1, description="share of all steps over which lr rises linearly")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient of all weights")
+    augment: Literal["none", "crop", "crop-flip"] = "none"
+    precision: Literal["32", "bf16", "16"] = Field(default="32", description="autocast type of the training passes")
+    compile: bool = False
+
+
+class Objective(Method):
+    """Base of all training objectives."""
+
+    kind: ClassVar[str] = "objective"
+    min_classes: ClassVar[int] = 2
+
+    training: Training = Training()
+
+    @abstractmethod
+    def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
+        """The loss of one batch, classifier in train mode; may read and update `state`."""
+
+    def start(self, classifier: Classifier, images: Tensor, seed: int) -> State:
+        """The state before the first step; `images` is one batch, to take shape and device from."""
+        return {}
+
+    def before_step(self, classifier: Classifier, state: State) -> None:
+        """Called after the gradients are computed and before the optimiser uses them."""
+
+    def after_step(self, classifier: Classifier, state: State) -> None:
+        """Called after each optimiser step: projections, averages."""
+
+    @torch.no_grad()
+    def after_epoch(self, classifier: Classifier, state: State) -> None:
+        """Called after each epoch."""

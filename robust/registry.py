@@ -1,0 +1,174 @@
+"""The registry: which methods exist, found by reading the method folders, without importing them.
+
+A class with a literal `name = "..."` in a module of `robust/<folder>/` is a method of that folder's kind. The index
+comes from the syntax tree, so listing a hundred methods imports no torch, and a broken method breaks only itself.
+Other distributions add methods through the entry point group `robust.methods` (value: a module that holds classes).
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from robust.method import Method
+
+KINDS = {
+    "dataset": "datasets",
+    "model": "models",
+    "objective": "objectives",
+    "attack": "attacks",
+    "corruption": "corruptions",
+    "certificate": "certificates",
+    "detector": "detection",
+    "calibrator": "calibration",
+    "defence": "defences",
+    "diagnostic": "diagnostics",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a method lives: enough to list it and to import it when it is asked for."""
+
+    kind: str
+    name: str
+    module: str
+    qualname: str
+    family: str
+    source: str
+    summary: str
+
+
+class UnknownMethod(ValueError):  # noqa: N818 - reads as the message it is
+    """No method of that name; the message lists near matches."""
+
+
+def entries(kind: str | None = None) -> tuple[Entry, ...]:
+    """All methods, or those of one kind, sorted by kind and name."""
+    if kind is not None and kind not in KINDS:
+        raise UnknownMethod(f"no kind of method is called {kind!r}; the kinds are {', '.join(KINDS)}")
+    kinds = KINDS if kind is None else (kind,)
+    return tuple(entry for k in kinds for entry in sorted(_index(k).values(), key=lambda e: e.name))
+
+
+def find(kind: str, name: str) -> type[Method]:
+    """The class of the method `name`; imports only its module."""
+    index = _index(kind)
+    if name not in index:
+        raise UnknownMethod(f"no {kind} is called {name!r}; {_nearest(name, list(index))}")
+    entry = index[name]
+    found: type[Method] = getattr(importlib.import_module(entry.module), entry.qualname)
+    return found
+
+
+def create(kinds: str | tuple[str, ...], settings: Any) -> Method:
+    """Build a method from study data: `{name: pgd, steps: 40}` or just `pgd`. `kinds` are tried in order."""
+    wanted = (kinds,) if isinstance(kinds, str) else kinds
+    if isinstance(settings, Method):
+        if settings.kind not in wanted:
+            raise ValueError(f"expected {' or '.join(wanted)}, got the {settings.kind} {settings.name!r}")
+        return settings
+    if isinstance(settings, str):
+        settings = {"name": settings}
+    if not isinstance(settings, dict) or not isinstance(settings.get("name"), str):
+        raise ValueError(f"expected the name of a {' or '.join(wanted)}, or a mapping with the key 'name'")
+    name = settings["name"]
+    for kind in wanted:
+        if name in _index(kind):
+            return find(kind, name).model_validate({k: v for k, v in settings.items() if k != "name"})
+    names = [n for kind in wanted for n in _index(kind)]
+    raise UnknownMethod(f"no {' or '.join(wanted)} is called {name!r}; {_nearest(name, names)}")
+
+
+def lazy_exports(package: str) -> Any:
+    """A module `__getattr__` that imports a method's class on first use, so packages need no list of their files."""
+
+    def getattribute(attribute: str) -> Any:
+        for entry in _package_entries(package):
+            if entry.qualname == attribute:
+                return getattr(importlib.import_module(entry.module), attribute)
+        raise AttributeError(f"module {package!r} has no attribute {attribute!r}")
+
+    return getattribute
+
+
+@cache
+def _index(kind: str) -> dict[str, Entry]:
+    if kind not in KINDS:
+        raise UnknownMethod(f"no kind of method is called {kind!r}; the kinds are {', '.join(KINDS)}")
+    found: dict[str, Entry] = {}
+    for entry in (*_package_entries(f"robust.{KINDS[kind]}"), *_plugins()):
+        if entry.kind not in ("", kind):
+            continue
+        if entry.name in found:
+            raise ValueError(f"two {kind}s are called {entry.name!r}: {found[entry.name].module} and {entry.module}")
+        found[entry.name] = Entry(**{**entry.__dict__, "kind": kind})
+    return found
+
+
+@cache
+def _package_entries(package: str) -> tuple[Entry, ...]:
+    folder = Path(__file__).parent / package.partition(".")[2].replace(".", "/")
+    modules = sorted(info.name for info in pkgutil.iter_modules([str(folder)])) if folder.is_dir() else []
+    return tuple(
+        Entry("", module=f"{package}.{module}", **found)
+        for module in modules
+        for found in _named_classes(folder / f"{module}.py")
+    )
+
+
+def _named_classes(path: Path) -> list[dict[str, str]]:
+    if not path.exists():  # a sub-package holds parts of a method, not methods
+        return []
+    found = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            texts = dict(_text_assignments(node))
+            if "name" in texts:
+                doc = (ast.get_docstring(node) or "").strip().split("\n")[0]
+                found.append(
+                    {
+                        "name": texts["name"],
+                        "qualname": node.name,
+                        "family": texts.get("family", ""),
+                        "source": texts.get("source", ""),
+                        "summary": doc,
+                    }
+                )
+    return found
+
+
+def _text_assignments(node: ast.ClassDef) -> list[tuple[str, str]]:
+    pairs = []
+    for item in node.body:
+        target = item.targets[0] if isinstance(item, ast.Assign) else getattr(item, "target", None)
+        value = getattr(item, "value", None)
+        if isinstance(target, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            pairs.append((target.id, value.value))
+    return pairs
+
+
+@cache
+def _plugins() -> tuple[Entry, ...]:
+    found = []
+    for point in importlib.metadata.entry_points(group="robust.methods"):
+        for item in vars(point.load()).values():
+            if isinstance(item, type) and issubclass(item, Method) and "name" in vars(item):
+                doc = (item.__doc__ or "").strip().split("\n")[0]
+                found.append(
+                    Entry(item.kind, item.name, item.__module__, item.__qualname__, item.family, item.source, doc)
+                )
+    return tuple(found)
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(names)) or 'none'}"
