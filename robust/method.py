@@ -34,10 +34,17 @@ def exact(value: Any) -> Fraction:
     return Fraction(top.strip()) / (int(bottom) if bottom else 1)
 
 
+def fraction_text(value: Fraction) -> str:
+    """How an exact fraction is written everywhere: lowest terms, except that 8-bit steps stay over 255 ("3/255")."""
+    if value.denominator % 17 == 0 and 255 % value.denominator == 0:
+        return f"{value * 255}/255"
+    return str(value)
+
+
 Exact = Annotated[
     Fraction,
     BeforeValidator(exact),
-    PlainSerializer(str, return_type=str),
+    PlainSerializer(fraction_text, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["8/255", "0.3"], "description": "an exact fraction"}),
 ]
 

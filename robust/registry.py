@@ -81,9 +81,20 @@ def create(kinds: str | tuple[str, ...], settings: Any) -> Method:
     name = settings["name"]
     for kind in wanted:
         if name in _index(kind):
-            return find(kind, name).model_validate({k: v for k, v in settings.items() if k != "name"})
+            method = find(kind, name)
+            fields = {k: _nested(method, k, v) for k, v in settings.items() if k != "name"}
+            return method.model_validate(fields)
     names = [n for kind in wanted for n in _index(kind)]
     raise UnknownMethod(f"no {' or '.join(wanted)} is called {name!r}; {_nearest(name, names)}")
+
+
+def _nested(method: type[Method], field: str, value: Any) -> Any:
+    """A field that holds a method of its own (`attack: {name: pgd, ...}`) is built by the same rules."""
+    info = method.model_fields.get(field)
+    wanted = info.annotation if info else None
+    if isinstance(wanted, type) and issubclass(wanted, Method) and isinstance(value, (str, dict)):
+        return create(wanted.kind, value)
+    return value
 
 
 def lazy_exports(package: str) -> Any:
@@ -154,10 +165,15 @@ def _text_assignments(node: ast.ClassDef) -> list[tuple[str, str]]:
     return pairs
 
 
+def plugin_points() -> tuple[importlib.metadata.EntryPoint, ...]:
+    """The entry points of installed plug-ins, not loaded."""
+    return tuple(importlib.metadata.entry_points(group="robust.methods"))
+
+
 @cache
 def _plugins() -> tuple[Entry, ...]:
     found = []
-    for point in importlib.metadata.entry_points(group="robust.methods"):
+    for point in plugin_points():
         for item in vars(point.load()).values():
             if isinstance(item, type) and issubclass(item, Method) and "name" in vars(item):
                 doc = (item.__doc__ or "").strip().split("\n")[0]

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from robust.method import Exact
+from robust.method import Exact, fraction_text
 from robust.randomness import Randomness
 
 Norm = Literal["linf", "l2", "l1"]
@@ -128,7 +128,7 @@ class ThreatModel(BaseModel):
         return torch.where(fits, rounded / 255, origin).clamp(0.0, 1.0)
 
     def __str__(self) -> str:
-        size = "unbounded" if self.eps is None else str(self.eps)
+        size = "unbounded" if self.eps is None else fraction_text(self.eps)
         return f"{self.norm} {size}"
 
 

@@ -1,0 +1,48 @@
+# Two commands do everything on a bare machine with Python 3.11+ and make: `make demo` and `make test`.
+# A GPU build of torch comes by itself where pip finds one; for a CPU-only build set PIP_EXTRA_INDEX_URL first (README).
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+EXTRAS ?= dev,dask,pdf
+
+
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check soak bench serve docs clean
+
+help:            ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+install: $(VENV)/.installed  ## make .venv with everything in it
+
+demo: install    ## run studies/demo.yaml and say where the report is
+	$(BIN)/robust run studies/demo.yaml
+
+test: install    ## all tests that this machine's data allow
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+check: install   ## the one gate for style: lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+soak: install    ## long proofs: many kills, many fuzzed inputs
+	$(BIN)/python -m pytest -m soak --timeout 7200
+
+bench: install   ## timed comparisons, printed as ratios
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+serve: install   ## Prefect and MLflow on loopback
+	$(BIN)/robust serve
+
+clean:           ## forget the environment and everything that runs made
+	rm -rf $(VENV) .robust build *.egg-info

@@ -1,0 +1,175 @@
+"""The command line `robust`: reads arguments, calls a flow, turns outcomes into exit codes.
+
+Heavy imports happen inside the commands, so that `robust --help` answers at once.
+Exit codes: 0 done; 1 the run failed or a gate was not met; 2 bad input; 3 contradiction; 130 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="robust",
+    help="How robust is this image classifier, against what, at what cost, and can the number be trusted?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Home = Annotated[Path | None, typer.Option(help="where runs keep everything (ROBUST_HOME, default ./.robust)")]
+SizeOption = Annotated[str, typer.Option(help="which preset of the study: smoke, cpu or full")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="a.b=c, replaces one value of the study; repeatable")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable lines on standard output")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, only the result")]
+Runner = Annotated[str, typer.Option(help="threads, processes or dask")]
+Seeds = Annotated[str | None, typer.Option(help="comma-separated seeds, replaces the study's")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and debug messages")] = False,
+) -> None:
+    """Options that go before the command."""
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if debug:
+        os.environ["ROBUST_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="a study file, or a folder of them")],
+    size: SizeOption = "cpu",
+    change: Changes = None,
+    home: Home = None,
+    runner: Runner = "threads",
+    seeds: Seeds = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a study: data, training, evaluation, calibration, detection and the report, from the cache where possible."""
+    from flows.run import run_studies
+
+    report = run_studies(studies, size, change or [], _home(home), runner, _seeds(seeds), quiet, as_json)
+    typer.echo(str(report))
+
+
+@app.command()
+def plan(
+    study: Annotated[str, typer.Argument(help="a study file")],
+    size: SizeOption = "cpu",
+    change: Changes = None,
+    home: Home = None,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """Say for every step whether it is in the cache, and what changed where it is not."""
+    from flows.plan import plan_table, plan_study
+
+    steps = plan_study(study, size, change or [], _home(home), _seeds(seeds))
+    typer.echo(json.dumps(steps) if as_json else plan_table(steps))
+
+
+@app.command(name="list")
+def list_methods(
+    kind: Annotated[str | None, typer.Argument(help="one kind of method: attack, objective, model, ...")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List the methods by kind and family, with source and one line each."""
+    from flows.catalogue import catalogue, catalogue_table
+
+    rows = catalogue(_home(home), kind)
+    typer.echo(json.dumps(rows) if as_json else catalogue_table(rows))
+
+
+@app.command()
+def show(
+    kind: Annotated[str, typer.Argument(help="the kind of method")],
+    name: Annotated[str, typer.Argument(help="its name")],
+) -> None:
+    """Show a method: formula, source, fields with ranges and defaults, and its cost in passes."""
+    from flows.catalogue import describe
+
+    typer.echo(describe(kind, name))
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(metavar="STUDY|RUN", help="a study file, its name, or a report folder")],
+    size: SizeOption = "cpu",
+    home: Home = None,
+) -> None:
+    """Build the report again from what the home holds, without a model."""
+    from flows.report import rebuild
+
+    typer.echo(str(rebuild(study, size, _home(home))))
+
+
+@app.command()
+def doctor(home: Home = None, as_json: Json = False) -> None:
+    """Check versions, devices, data, disk and servers, and say what to do about each trouble."""
+    from flows.doctor import checks, checks_table
+
+    found = checks(_home(home))
+    typer.echo(json.dumps(found) if as_json else checks_table(found))
+    if any(check["state"] == "wrong" for check in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    home: Home = None,
+    prefect_port: Annotated[int, typer.Option(help="0 takes a free one")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="0 takes a free one")] = 5000,
+) -> None:
+    """Run the Prefect server, the MLflow server and a worker on loopback until interrupted."""
+    from flows.serve import serve_forever
+
+    serve_forever(_home(home), prefect_port, mlflow_port)
+
+
+def _home(home: Path | None) -> Path:
+    return Path(home or os.environ.get("ROBUST_HOME") or ".robust").absolute()
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--seeds {text}: expected whole numbers with commas, for example 0,1,2") from None
+
+
+def main() -> None:
+    """The console script: run a command, and end with the exit code its outcome has."""
+    try:
+        status = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from where it stopped", err=True)
+        sys.exit(130)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:  # the last resort of a command line: a message and a code instead of a traceback
+        if os.environ.get("ROBUST_DEBUG"):
+            raise
+        sys.exit(_explain(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print what went wrong and return the exit code."""
+    from flows.outcomes import exit_code
+
+    if hasattr(error, "format_message"):  # click's own complaints about arguments
+        typer.echo(f"error: {error.format_message()}", err=True)
+        return 2
+    typer.echo(f"error: {error}", err=True)
+    return exit_code(error)

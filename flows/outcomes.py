@@ -1,0 +1,22 @@
+"""Which exit code an outcome has."""
+
+from __future__ import annotations
+
+
+class Contradiction(RuntimeError):  # noqa: N818 - a finding, not a malfunction
+    """An attack succeeded inside a certificate: one of the two is wrong, and no number can be believed."""
+
+
+def exit_code(error: BaseException) -> int:
+    """2 for bad input, 3 for a contradiction, 130 for an interruption, 1 for everything else.
+
+    Judged by the names in the error's class hierarchy, so that asking imports nothing heavy.
+    """
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if "Contradiction" in names:
+        return 3
+    if names & {"StudyError", "DatasetError", "UnknownMethod", "HomeError", "InputError"}:
+        return 2
+    if names & {"Interrupted", "KeyboardInterrupt"}:
+        return 130
+    return 1

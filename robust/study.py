@@ -1,0 +1,299 @@
+"""Study: the whole specification of an experiment, validated before anything runs.
+
+A study file is YAML. Its sizes (`smoke`, `cpu`, `full`) are presets of one file: mappings laid over it, where a
+mapping over a list changes the entries of that label. Every error names the file, the line, the field and what would
+be right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from robust.attacks.attack import Attack
+from robust.calibration.calibrator import Calibrator
+from robust.certificates.certificate import Certificate
+from robust.corruptions.corruption import Corruption
+from robust.datasets.dataset import DatasetSpec
+from robust.detection.detector import Detector
+from robust.method import LABEL, Method
+from robust.models.model import Model
+from robust.objectives.objective import Objective
+from robust.registry import create
+from robust.yamltree import Lines, StudyError, deep_merge, parse, read, set_value
+
+Size = Literal["smoke", "cpu", "full"]
+MAX_SEED = 2**53 - 1  # the largest integer that JSON readers and the servers' databases keep exact
+
+
+def _method(*kinds: str) -> BeforeValidator:
+    """Reads `pgd` or `{name: pgd, steps: 40}` as the method of that name."""
+
+    def read_method(value: Any) -> Method:
+        return create(kinds, value)
+
+    return BeforeValidator(read_method, json_schema_input_type=dict[str, Any] | str)
+
+
+class _Named(BaseModel):
+    """A method in a study, with the label that tables show (default: its name)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str = Field(pattern=LABEL, max_length=60)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_beside_the_settings(cls, data: Any) -> Any:
+        if isinstance(data, cls) or (isinstance(data, dict) and "method" in data):
+            return data
+        if isinstance(data, Method):
+            return {"label": data.name, "method": data}
+        if isinstance(data, str):
+            data = {"name": data}
+        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+            raise PydanticCustomError("method", "expected a name, or a mapping with the key 'name'")
+        settings = {k: v for k, v in data.items() if k != "label"}
+        return {"label": data.get("label", data["name"]), "method": settings}
+
+
+class ModelEntry(_Named):
+    """An architecture of the study."""
+
+    method: Annotated[Model, _method("model")]
+
+
+class ObjectiveEntry(_Named):
+    """A training objective of the study."""
+
+    method: Annotated[Objective, _method("objective")]
+
+
+class EvaluationEntry(_Named):
+    """An evaluation of the study: an attack, or a corruption (`clean` is one)."""
+
+    method: Annotated[Attack | Corruption, _method("attack", "corruption")]
+
+
+class CalibratorEntry(_Named):
+    """A calibrator of the study."""
+
+    method: Annotated[Calibrator, _method("calibrator")]
+
+
+class DetectorEntry(_Named):
+    """A detection score of the study."""
+
+    method: Annotated[Detector, _method("detector")]
+
+
+class CertificateEntry(_Named):
+    """A certificate of the study."""
+
+    method: Annotated[Certificate, _method("certificate")]
+
+
+class OodEntry(_Named):
+    """A dataset that the detectors are to tell from the study's own."""
+
+    method: Annotated[DatasetSpec, _method("dataset")]
+
+
+class ReportSettings(BaseModel):
+    """What the report shows beyond the tables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str = Field(default="", max_length=200)
+    examples: int = Field(default=8, ge=0, le=64, description="attacked images shown for each attack")
+    pdf: bool = False
+
+
+class Study(BaseModel):
+    """One experiment: models x objectives x seeds, each judged by every evaluation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=LABEL, max_length=60)
+    size: Size = "cpu"
+    dataset: Annotated[DatasetSpec, _method("dataset")]
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+    objectives: tuple[ObjectiveEntry, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...] = Field(default=(0,), min_length=1)
+    evaluations: tuple[EvaluationEntry, ...] = Field(min_length=1)
+    calibrators: tuple[CalibratorEntry, ...] = ()
+    detectors: tuple[DetectorEntry, ...] = ()
+    ood: tuple[OodEntry, ...] = ()
+    certificates: tuple[CertificateEntry, ...] = ()
+    report: ReportSettings = ReportSettings()
+    shard: int = Field(default=500, ge=1, description="samples a cached evaluation task holds")
+    batch: int = Field(default=250, ge=1, description="samples an attack works on at once")
+    evaluation_seed: int = Field(default=0, ge=0, le=MAX_SEED, description="keys the random draws of the evaluations")
+
+    @model_validator(mode="after")
+    def _labels_are_unique(self) -> Study:
+        for field in ("models", "objectives", "evaluations", "calibrators", "detectors", "ood", "certificates"):
+            counts = Counter(entry.label for entry in getattr(self, field))
+            doubled = [label for label, count in counts.items() if count > 1]
+            if doubled:
+                raise PydanticCustomError(
+                    "label", f"{field}: {doubled[0]!r} stands twice; give each a 'label' of its own"
+                )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise PydanticCustomError("seeds", "seeds: a seed stands twice")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_serve_the_losses(self) -> Study:
+        classes = getattr(self.dataset, "num_classes", None)
+        if classes is None:
+            return self
+        for entry in (*self.evaluations, *self.objectives):
+            least = getattr(entry.method, "min_classes", 2)
+            if classes < least:
+                raise PydanticCustomError(
+                    "classes",
+                    f"{entry.label} needs at least {least} classes, {self.dataset.name} has {classes}; "
+                    "choose the loss 'margin' or another method",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ood_and_detectors_come_together(self) -> Study:
+        if self.ood and not self.detectors:
+            raise PydanticCustomError("ood", "ood: there are out-of-distribution sets but no detectors to judge them")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name that folders and runs carry: the study's, plus its size unless that is cpu."""
+        return self.name if self.size == "cpu" else f"{self.name}-{self.size}"
+
+    def networks(self) -> Iterator[tuple[str, ModelEntry, ObjectiveEntry, int]]:
+        """Every trained network of the study: id (`model.objective.seed`), architecture, objective, seed."""
+        for model in self.models:
+            for objective in self.objectives:
+                for seed in self.seeds:
+                    yield f"{model.label}.{objective.label}.{seed}", model, objective, seed
+
+    def settings(self) -> dict[str, Any]:
+        """The study as plain data with every default spelled out: what a manifest records."""
+        plain = json.loads(self.model_dump_json(exclude={"dataset", *_SLOTS}))
+        plain["dataset"] = self.dataset.settings()
+        for field in _SLOTS:
+            plain[field] = [{"label": e.label, **e.method.settings()} for e in getattr(self, field)]
+        return dict(sorted(plain.items()))
+
+
+_SLOTS = ("models", "objectives", "evaluations", "calibrators", "detectors", "ood", "certificates")
+
+
+def load(path: str | Path, size: Size = "cpu", changes: Sequence[str] = (), seeds: Sequence[int] | None = None) -> Study:
+    """Read, resolve and validate a study file.
+
+    Args:
+        path: the YAML file.
+        size: which preset of `sizes` to lay over it.
+        changes: assignments such as `dataset.train=500` or `objectives.pgd-at.training.epochs=2`; a list entry is
+            named by its label or position.
+        seeds: replaces the study's seeds.
+
+    Raises:
+        StudyError: naming file, line, field and remedy for everything that is wrong.
+    """
+    path = Path(path)
+    tree = read(path)
+    presets = tree.value.pop("sizes", None) if isinstance(tree.value, dict) else None
+    if presets is not None:
+        unknown = set(presets.value) - set(get_args(Size)) if isinstance(presets.value, dict) else {"not a mapping"}
+        if unknown:
+            raise StudyError(
+                [f"{path}:{presets.line}: sizes: {', '.join(sorted(map(str, unknown)))} is no size; use smoke, cpu, full"]
+            )
+        if size in presets.value:
+            tree = deep_merge(tree, presets.value[size])
+    for change in changes:
+        tree = set_value(tree, change)
+    if seeds is not None:
+        tree = set_value(tree, f"seeds={list(seeds)}")
+    tree = set_value(tree, f"size={size}")
+    data, lines = tree.plain()
+    return validate(data, str(path), lines)
+
+
+def loads(text: str, size: Size = "cpu") -> Study:
+    """A study from YAML text, without presets."""
+    data, lines = parse(text, "<text>").plain()
+    return validate({**data, "size": size} if isinstance(data, dict) else data, "<text>", lines)
+
+
+def validate(data: Any, source: str, lines: Lines | None = None) -> Study:
+    """A `Study` from plain data; errors are collected and located.
+
+    Raises:
+        StudyError: one message for each thing that is wrong.
+    """
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        # a list whose entries are wrong is reported as too short as well: once is enough
+        wrong = {e["loc"][:1] for e in found if e["type"] != "too_short"}
+        told = [e for e in found if e["type"] != "too_short" or e["loc"] not in wrong]
+        raise StudyError([_message(e, source, lines or {}) for e in told]) from None
+
+
+def _message(error: Any, source: str, lines: Lines) -> str:
+    loc = [part for part in error["loc"] if part not in ("method",)]
+    line = next((lines[tuple(loc[:n])] for n in range(len(loc), -1, -1) if tuple(loc[:n]) in lines), 1)
+    field = ".".join(str(part) for part in loc) or "study"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        text = f"there is no field {loc[-1]!r} here; check the spelling, or see `robust show` for the method's fields"
+    elif error["type"] == "missing":
+        text = f"the field {loc[-1]!r} is missing; add it"
+    else:
+        text = f"{text} (got {_short(error.get('input'))})" if not isinstance(error.get("input"), dict) else text
+    return f"{source}:{line}: {field}: {text}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a study file, with one alternative for each registered method."""
+    from robust.registry import entries, find
+
+    base = Study.model_json_schema()
+    kinds = {
+        "ModelEntry": ("model",), "ObjectiveEntry": ("objective",), "EvaluationEntry": ("attack", "corruption"),
+        "CalibratorEntry": ("calibrator",), "DetectorEntry": ("detector",), "CertificateEntry": ("certificate",),
+        "OodEntry": ("dataset",),
+    }  # fmt: skip
+    for definition, slots in kinds.items():
+        base["$defs"][definition] = {"oneOf": [_method_schema(find(e.kind, e.name)) for k in slots for e in entries(k)]}
+    base["properties"]["dataset"] = {"oneOf": [_method_schema(find("dataset", e.name)) for e in entries("dataset")]}
+    base["properties"]["sizes"] = {"type": "object", "propertyNames": {"enum": list(get_args(Size))}}
+    base["properties"].pop("size")
+    return base
+
+
+def _method_schema(method: type[Method]) -> dict[str, Any]:
+    found = method.model_json_schema()
+    found["properties"] = {
+        "name": {"const": method.name},
+        "label": {"type": "string", "pattern": LABEL},
+        **found.get("properties", {}),
+    }
+    found["required"] = ["name"]
+    found["title"] = method.name
+    found["description"] = (method.__doc__ or "").strip().split("\n")[0]
+    return found
