@@ -66,6 +66,27 @@ class Classifier(nn.Module):
             hook.remove()
         return taken[-1].flatten(1)
 
+    @property
+    def random(self) -> bool:
+        """Whether two calls on the same images may differ, as the module declares (`random = True`)."""
+        return bool(getattr(self.module, "random", False))
+
+    def views(self) -> dict[str, Classifier]:
+        """Other ways to take this classifier's gradient, by name, as the module's `gradient_views()` declares them.
+
+        `bpda`: the same values with a declared backward rule; `substitute`: a differentiable stand-in, such as a
+        fixed-step copy of an adaptive solver; `through`: the same values, differentiated through a test-time loop.
+        """
+        declare = getattr(self.module, "gradient_views", None)
+        return {name: self._twin(module) for name, module in declare().items()} if callable(declare) else {}
+
+    def _twin(self, module: nn.Module) -> Classifier:
+        if isinstance(module, Classifier):
+            return module
+        twin = Classifier(module, num_classes=self.num_classes)
+        twin.mean, twin.std = self.mean, self.std
+        return twin
+
     def select(self, rows: Tensor) -> Classifier:
         """The classifier as seen by some rows of the batch: itself. A metered one counts for those rows alone."""
         return self
@@ -137,10 +158,22 @@ class Metered(Classifier):
         """What the module itself sees."""
         return self.inner.normalise(images)
 
+    @property
+    def random(self) -> bool:
+        """Whether two calls on the same images may differ."""
+        return self.inner.random
+
+    def views(self) -> dict[str, Classifier]:
+        """The inner classifier's views, counted by the same meter."""
+        return {name: self._view(inner, self._rows) for name, inner in self.inner.views().items()}
+
     def select(self, rows: Tensor) -> Metered:
         """A view whose rows are `rows` (mask or positions) of this one; the counts are shared."""
-        view = Metered(self.inner, 0)
-        view.forwards, view.backwards, view._rows = self.forwards, self.backwards, self._rows[rows.cpu()]
+        return self._view(self.inner, self._rows[rows.cpu()])
+
+    def _view(self, inner: Classifier, rows: Tensor) -> Metered:
+        view = Metered(inner, 0)
+        view.forwards, view.backwards, view._rows = self.forwards, self.backwards, rows
         return view
 
     def _count_backward(self, rows: Tensor, copies: int) -> None:

@@ -239,7 +239,7 @@ class Ledger:
     def frame(self, evaluation: str) -> pd.DataFrame:
         """One row a sample of one evaluation."""
         whole = self.rows.to_pandas()
-        found = whole[whole["evaluation"] == evaluation].reset_index(drop=True)
+        found = whole[whole["evaluation"] == evaluation].reset_index(drop=True).infer_objects()
         if found.empty:
             raise KeyError(f"no evaluation {evaluation!r}; there are {', '.join(sorted(set(whole['evaluation'])))}")
         return found

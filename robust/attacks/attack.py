@@ -9,7 +9,8 @@ randomness comes from `rng`; passes are counted by the classifier itself (`class
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -22,12 +23,30 @@ from robust.randomness import Randomness
 from robust.threat import ThreatModel
 
 
+@dataclass(frozen=True)
+class Context:
+    """What an adversary may have beside the classifier: other models by name, and data to prepare on.
+
+    `images` [M,C,H,W] and `labels` [M] come from a split that is not evaluated; `seed` keys what the preparation draws.
+    """
+
+    models: Mapping[str, Classifier] = field(default_factory=dict)
+    images: Tensor | None = None
+    labels: Tensor | None = None
+    seed: int = 0
+
+
 class Attack(Method):
-    """Base of all attacks. In a study file `norm` and `eps` may stand beside the attack's own fields."""
+    """Base of all attacks. In a study file `norm` and `eps` may stand beside the attack's own fields.
+
+    `norms` lists the supported norms, the paper's own first: it is the default. `needs` names what `bind` must bring:
+    "models" (another classifier), "data" (images to prepare on).
+    """
 
     kind: ClassVar[str] = "attack"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     min_classes: ClassVar[int] = 2
+    needs: ClassVar[tuple[str, ...]] = ()
 
     threat: ThreatModel = Field(default=ThreatModel(), description="norm, eps and what the adversary knows")
 
@@ -42,12 +61,18 @@ class Attack(Method):
             threat = data.get("threat", {})
             threat = threat.model_dump() if isinstance(threat, ThreatModel) else dict(threat)
             data["threat"] = {**threat, **flat}
+        if isinstance(data.get("threat", {}), dict):
+            data["threat"] = {"norm": cls.norms[0], **data.get("threat", {})}
         return data
 
     @model_validator(mode="after")
     def _norm_is_supported(self) -> Attack:
         if self.threat.norm not in self.norms:
             raise ValueError(f"{self.name} works in {', '.join(self.norms)}, not in {self.threat.norm}")
+        return self
+
+    def bind(self, classifier: Classifier, context: Context) -> Attack:
+        """The attack made ready for this classifier: with its surrogate, or fitted on the context's data."""
         return self
 
     def passes(self, num_classes: int) -> tuple[int, int]:

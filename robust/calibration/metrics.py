@@ -126,11 +126,11 @@ def ece_mass(probabilities: Any, labels: Any, bins: int = 15) -> float:
 
 
 def ece_debiased(probabilities: Any, labels: Any, bins: int = 15) -> float:
-    """Equal-mass ECE less the bias of the plug-in estimate; may fall slightly below 0.
+    """Equal-mass ECE less an estimate of its bias: about half of the bias is left for a calibrated net.
 
     Source: Kumar et al. 2019 (arXiv 1909.10155), section 5, for the l1 error. A bin's accuracy is taken as
     normal with variance acc (1 - acc) / n; the expected |gap| is then the mean of a folded normal, in closed form
-    where the paper's code draws samples, and what it exceeds the observed gap by is subtracted.
+    where the paper's code draws samples, and what it exceeds the observed gap by is subtracted. May be below 0.
     """
     confidence, correct = top_label(probabilities, labels)
     return _debiased(Reliability.of(confidence, correct, mass_bins(confidence, bins)))

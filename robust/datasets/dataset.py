@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
@@ -14,21 +15,44 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robust.method import Method
+from robust.method import Method, canonical_json
 from robust.models.model import Inputs
 from robust.randomness import generator
 
 Split = Literal["train", "select", "calibrate", "test"]
 SPLITS: tuple[Split, ...] = ("train", "select", "calibrate", "test")
+Part = Literal["train", "test"]  # what publishers publish
+
+
+class DatasetError(ValueError):
+    """Data are missing, damaged or too few; the message names the file and the remedy."""
 
 
 class Pixels(Protocol):
     """Where uint8 images [N,C,H,W] come from: an array, a memory map, or a reader that decodes files on demand."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """The images of these rows (int64 [n]), uint8 [n,C,H,W]."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of other pixels, in an order of their own: shared, not copied."""
+
+    source: Pixels
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        return (len(self.rows), *self.source.shape[1:])
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """The images of these rows, uint8 [n,C,H,W]."""
+        return self.source[self.rows[rows]]
 
 
 @dataclass(frozen=True)
@@ -38,10 +62,14 @@ class Dataset:
     Attributes:
         name, split: which data these are.
         pixels: uint8 [N,C,H,W], or a reader of such (see `Pixels`).
-        labels: [N] int64, 0 <= label < len(classes).
-        ids: [N] int64, unique; the position in the published order, so a sample has one id in every study.
-        classes: class names, in label order.
-        source_digest: digest of the published files these came from.
+        labels: [N] int64, 0 <= label < len(classes); all -1 where the set has no labels, so that a loss refuses them.
+        ids: [N] int64, unique; the position in the published order of the training or of the test part, so a sample
+            has one id in every study.
+        classes: class names, in label order; empty where the set has no labels.
+        source_digest: digest of the published files these came from, and of how their pixels are read.
+
+    Raises:
+        DatasetError: if pixels, labels and ids do not belong together.
     """
 
     name: str
@@ -52,6 +80,17 @@ class Dataset:
     classes: tuple[str, ...]
     source_digest: str
 
+    def __post_init__(self) -> None:
+        counts = {self.pixels.shape[0], len(self.labels), len(self.ids)}
+        if len(counts) > 1 or not counts.pop():
+            raise DatasetError(
+                f"{self.name}: {self.pixels.shape[0]} images, {len(self.labels)} labels and {len(self.ids)} ids; "
+                "a split needs at least one image, and one label and one id for each"
+            )
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if (low, high) != (-1, -1) and not 0 <= low <= high < len(self.classes):
+            raise DatasetError(f"{self.name}: labels run from {low} to {high}, for {len(self.classes)} classes")
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -60,6 +99,11 @@ class Dataset:
         """(C, H, W)."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the samples have labels; a set without can only be scored, as out-of-distribution data are."""
+        return bool(self.labels[0] >= 0)
 
     @cached_property
     def digest(self) -> str:
@@ -70,7 +114,7 @@ class Dataset:
 
     def batch(self, rows: Sequence[int] | np.ndarray | slice) -> tuple[Tensor, Tensor, Tensor]:
         """Images [n,C,H,W] float32 in [0,1], labels [n] and ids [n] of some rows: the only place that makes floats."""
-        index = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+        index = np.arange(len(self))[rows]  # counts from the end where negative; a row that is not there raises
         images = torch.from_numpy(np.ascontiguousarray(self.pixels[index])).float().div_(255)
         return images, torch.from_numpy(self.labels[index]), torch.from_numpy(self.ids[index])
 
@@ -80,12 +124,13 @@ class Dataset:
             yield self.batch(slice(start, start + size))
 
     def subset(self, rows: Sequence[int] | np.ndarray | slice) -> Dataset:
-        """Some rows as a dataset of its own; pixels are shared, not copied, where numpy can."""
-        index = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
-        return Dataset(
-            self.name, self.split, _Rows(self.pixels, index), self.labels[index], self.ids[index], self.classes,
-            self.source_digest,
-        )
+        """Some rows as a dataset of its own; pixels are shared, not copied.
+
+        Raises:
+            DatasetError: if no row is left.
+        """
+        index = np.arange(len(self))[rows]
+        return replace(self, pixels=Rows(self.pixels, index), labels=self.labels[index], ids=self.ids[index])
 
     def inputs(self) -> Inputs:
         """Shape, class count and the mean and standard deviation of each channel (over at most 10,000 samples)."""
@@ -106,7 +151,8 @@ class DatasetSpec(Method):
     """Base of all datasets: which published set, and how many samples each split takes.
 
     train, select and calibrate are disjoint parts of the published training set, drawn by one fixed shuffle; test
-    comes from the published test set. None takes what is left (train) or all (test).
+    comes from the published test set, in the order of another fixed shuffle, so that the first n are a fair sample.
+    None takes what is left (train) or all (test).
     """
 
     kind: ClassVar[str] = "dataset"
@@ -124,9 +170,22 @@ class DatasetSpec(Method):
             DatasetError: if a file is missing or damaged; the message says what to do.
         """
 
+    @abstractmethod
+    def files(self, part: Part) -> tuple[Path, ...]:
+        """The files that this part is read from, in a fixed order; none for an embedded or synthetic set.
 
-class DatasetError(ValueError):
-    """Data are missing, damaged or too few; the message names the file and the remedy."""
+        Raises:
+            DatasetError: if they are not there; the message says where they should be.
+        """
+
+    def label(self) -> str:
+        """What the loaded splits are called."""
+        return self.name
+
+    def digest(self) -> str:
+        """As every method's, without `download`: where the files came from does not change what is in them."""
+        settings = {key: value for key, value in self.settings().items() if key != "download"}
+        return hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:12]
 
 
 def split_rows(count: int, spec: DatasetSpec, purpose: str) -> dict[str, np.ndarray]:
@@ -147,16 +206,3 @@ def split_rows(count: int, spec: DatasetSpec, purpose: str) -> dict[str, np.ndar
         )
     end = count if spec.train is None else reserved + spec.train
     return {"select": order[: spec.select], "calibrate": order[spec.select : reserved], "train": order[reserved:end]}
-
-
-@dataclass(frozen=True)
-class _Rows:
-    pixels: Pixels
-    rows: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), *self.pixels.shape[1:])
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return self.pixels[self.rows[rows]]

@@ -81,9 +81,9 @@ class BestThreshold:
 def best_threshold(
     inside: Any, outside: Any, *, prior: float = 0.5, cost_reject: float = 1.0, cost_accept: float = 1.0
 ) -> BestThreshold:
-    """Least over thresholds of prior * cost_reject * P(reject | inside) + (1-prior) * cost_accept * P(accept | outside).
+    """The threshold with the least expected cost of rejecting inside and accepting outside samples.
 
-    With the defaults this is the detection error of Liang et al. 2018 (arXiv 1706.02690), in [0, 0.5]. A threshold of
+    cost(t) = prior * cost_reject * P(score < t | inside) + (1 - prior) * cost_accept * P(score >= t | outside). With the defaults this is the detection error of Liang et al. 2018 (arXiv 1706.02690), in [0, 0.5]. A threshold of
     +inf rejects everything.
     """
     curve = Curve.of(inside, outside)
@@ -109,8 +109,8 @@ def overlap(inside: Any, outside: Any, bins: int = 20) -> float:
 def summary(inside: Any, outside: Any, score: str = "score") -> dict[str, float]:
     """`auroc`, `aupr` (= `aupr_in`), `aupr_out`, `fpr95`, `cost`, `threshold`, `overlap`; all but threshold in [0,1].
 
-    `score` is the detector's name, for error messages. `threshold` is None-free: +-inf never occurs unless rejecting
-    or accepting everything is best; it is then the nearest finite score.
+    `score` is the detector's name, for error messages. `threshold` is that of least cost, finite also where rejecting
+    everything is best.
     """
     Curve.of(inside, outside, score)
     best = best_threshold(inside, outside)
@@ -133,9 +133,7 @@ def summary_intervals(
     a, b = _checked(inside, score, "in-distribution"), _checked(outside, score, "out-of-distribution")
     estimate = summary(a, b, score)
     rng = np.random.default_rng(seed)
-    draws = [
-        summary(a[rng.integers(0, len(a), len(a))], b[rng.integers(0, len(b), len(b))]) for _ in range(resamples)
-    ]
+    draws = [summary(a[rng.integers(0, len(a), len(a))], b[rng.integers(0, len(b), len(b))]) for _ in range(resamples)]
     found = {}
     for key in ("auroc", "aupr", "aupr_out", "fpr95", "cost", "overlap"):
         low, high = centred_interval(estimate[key], [draw[key] for draw in draws], level)

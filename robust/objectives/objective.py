@@ -18,6 +18,7 @@ from robust.classifier import Classifier
 from robust.method import Method
 from robust.randomness import Randomness
 
+Augment = Literal["none", "crop", "crop-flip"]
 State = dict[str, Any]  # tensors, numbers and strings only: it must survive torch.save with weights_only loading
 
 
@@ -68,9 +69,11 @@ class Training(BaseModel):
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup: float = Field(default=0.0, ge=0, lt=1, description="share of all steps over which lr rises linearly")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient of all weights")
-    augment: Literal["none", "crop", "crop-flip"] = "none"
+    augment: Augment = "none"
     precision: Literal["32", "bf16", "16"] = Field(default="32", description="autocast type of the training passes")
-    compile: bool = False
+    compile: bool = Field(default=False, description="torch.compile the network")
+    select_every: int = Field(default=1, ge=1, description="epochs between two looks at the select split")
+    select_samples: int = Field(default=1000, ge=1, description="samples of the select split that a look takes at most")
 
 
 class Objective(Method):
@@ -94,6 +97,16 @@ class Objective(Method):
 
     def after_step(self, classifier: Classifier, state: State) -> None:
         """Called after each optimiser step: projections, averages."""
+
+    def selection(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Tensor:
+        """Which images count as right when the checkpoint is chosen, [N] bool: here, those classified correctly.
+
+        Called on the select split with the classifier frozen (eval mode); `rng` is the same in every epoch, so two
+        epochs are judged by the same draws.
+        """
+        with torch.no_grad():
+            right: Tensor = classifier(images).argmax(1) == labels
+        return right
 
     @torch.no_grad()
     def after_epoch(self, classifier: Classifier, state: State) -> None:

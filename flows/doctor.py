@@ -1,0 +1,122 @@
+"""`robust doctor`: what this machine has, what is wrong with it, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+State = Literal["fine", "note", "wrong"]
+Finding = dict[str, str]
+
+LEAST_FREE_BYTES = 2 * 2**30
+
+
+def checks(home: Path) -> list[Finding]:
+    """Every check as {check, state, detail, remedy}; states are fine, note and wrong."""
+    return [_python(), *_packages(), _torch(), _home(home), _disk(home), *_data(), *_services(home)]
+
+
+def checks_table(found: list[Finding]) -> str:
+    """The findings for a terminal of 80 columns."""
+    marks = {"fine": "ok  ", "note": "note", "wrong": "BAD "}
+    lines = []
+    for finding in found:
+        text = finding["detail"] + (f" → {finding['remedy']}" if finding["remedy"] else "")
+        lines += textwrap.wrap(
+            f"{marks[finding['state']]} {finding['check']}: {text}", 80, subsequent_indent=" " * 7, break_long_words=False
+        )
+    return "\n".join(lines)
+
+
+def _finding(check: str, state: State, detail: str, remedy: str = "") -> Finding:
+    return {"check": check, "state": state, "detail": detail, "remedy": remedy}
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < (3, 11):
+        return _finding("python", "wrong", version, "install Python 3.11 or newer and make the environment again")
+    return _finding("python", "fine", version)
+
+
+def _packages() -> list[Finding]:
+    found, wrong = [], []
+    for text in importlib.metadata.requires("robust-flows") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(_finding(requirement.name, "wrong", "not installed", "run make install"))
+            continue
+        found.append(f"{requirement.name} {version}")
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(
+                _finding(requirement.name, "wrong", f"{version} is outside {requirement.specifier}", "run make install")
+            )
+    return [*wrong, _finding("packages", "fine" if not wrong else "note", ", ".join(found))]
+
+
+def _torch() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return _finding("device", "fine", f"cuda: {torch.cuda.get_device_name(0)}, torch {torch.__version__}")
+    detail = f"cpu with {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return _finding("device", "note", detail, "fine for small images; large networks want a GPU")
+
+
+def _home(home: Path) -> Finding:
+    nearest = next(p for p in (home, *home.parents) if p.exists())
+    if not os.access(nearest, os.W_OK):
+        return _finding("home", "wrong", f"{home} cannot be written", "set ROBUST_HOME to a folder that you may write")
+    return _finding("home", "fine", str(home))
+
+
+def _disk(home: Path) -> Finding:
+    nearest = next(p for p in (home, *home.parents) if p.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < LEAST_FREE_BYTES:
+        return _finding("disk", "wrong", f"{free / 2**30:.1f} GiB free", "make room, or set ROBUST_HOME to a larger disk")
+    return _finding("disk", "fine", f"{free / 2**30:.0f} GiB free")
+
+
+def _data() -> list[Finding]:
+    from robust import registry
+    from robust.datasets.dataset import DatasetError
+
+    present, absent = [], []
+    for entry in registry.entries("dataset"):
+        spec = registry.find("dataset", entry.name)
+        try:
+            method = spec()
+            method.load("test")
+        except DatasetError:
+            absent.append(entry.name)
+        except ValueError:  # a dataset with required fields (a folder) is neither present nor absent
+            continue
+        else:
+            present.append(entry.name)
+    folder = os.environ.get("ROBUST_DATA", "./data")
+    found = [_finding("data", "fine", f"{', '.join(present)} (in {folder} or embedded)")]
+    if absent:
+        remedy = f"put their published files under {folder}, or set download: true in the study"
+        found.append(_finding("data", "note", f"not here: {', '.join(absent)}", remedy))
+    return found
+
+
+def _services(home: Path) -> list[Finding]:
+    from tasks.services import services_health
+
+    found = services_health(home)
+    if not found:
+        return [_finding("servers", "note", "none running", "robust serve starts them; runs need none")]
+    return [_finding(f"server {s.name}", "fine" if s.alive else "wrong", f"{s.url} {s.detail}") for s in found]

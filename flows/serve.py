@@ -1,0 +1,14 @@
+"""`robust serve`: Prefect, MLflow and a worker on loopback, one command, one stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def serve_forever(home: Path, prefect_port: int, mlflow_port: int) -> None:
+    """Start the services and wait for an interruption; ports of 0 are chosen freely."""
+    from tasks.services import serve
+
+    status = serve(home, prefect_port=prefect_port or None, mlflow_port=mlflow_port or None)
+    if status:
+        raise SystemExit(status)

@@ -1,0 +1,50 @@
+"""digits: the 1,797 handwritten digits that scikit-learn carries; real, small and offline."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from robust.datasets.dataset import Part
+from robust.datasets.published import Published, PublishedDataset
+from robust.randomness import generator
+
+TEST = 360  # a fifth
+
+
+class Digits(PublishedDataset):
+    """digits: 1,797 handwritten digits embedded in scikit-learn, 8 x 8 grey; needs no files.
+
+    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998), the test part, as
+    `sklearn.datasets.load_digits` returns it. The grey levels v in 0..16 become u = round(255 v / 16); no two share a
+    byte, so v = round(16 u / 255) gives them back. There is no published split: one shuffle, fixed for good, makes 360
+    of them the test part and 1,437 the training part. Ids are positions in scikit-learn's order.
+    """
+
+    name: ClassVar[str] = "digits"
+    family: ClassVar[str] = "grey 8x8"
+    source: ClassVar[str] = "Alpaydin and Kaynak 1998"
+
+    select: int = Field(default=200, ge=1, description="samples that choose the checkpoint")
+    calibrate: int = Field(default=200, ge=1, description="samples that fit temperatures and thresholds")
+
+    def files(self, part: Part) -> tuple[Path, ...]:
+        """None: the set comes with scikit-learn."""
+        return ()
+
+    def read(self, part: Part, files: tuple[Path, ...]) -> Published:
+        """Images [N,1,8,8] and labels 0..9."""
+        from sklearn.datasets import load_digits  # seconds to import, and needed by this set alone
+
+        published = load_digits()
+        levels = published.images.astype(np.int64)
+        pixels = ((levels * 255 + 8) // 16).astype(np.uint8)[:, None]
+        labels = published.target.astype(np.int64)
+        digest = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
+        order = generator(0, "parts", self.name).permutation(len(labels))
+        rows = order[:TEST] if part == "test" else order[TEST:]
+        return Published(pixels, labels, tuple("0123456789"), digest).take(np.sort(rows))

@@ -1,0 +1,63 @@
+"""What all tests share: tests marked `data` are deselected, and counted, where ROBUST_DATA lacks the sets they name."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from robust.datasets.dataset import DatasetError
+from robust.datasets.root import root
+from robust.registry import create, entries
+
+LACKING = pytest.StashKey[Counter[str]]()
+
+
+def lacking(names: tuple[str, ...]) -> list[str]:
+    """Those of the names that are neither a data set with its test files present nor a file or folder of ROBUST_DATA."""
+    datasets = {entry.name for entry in entries("dataset")}
+    return [name for name in names if not (_has_files(name) if name in datasets else (root() / name).exists())]
+
+
+def _has_files(name: str) -> bool:
+    try:
+        create("dataset", name).files("test")
+    except DatasetError:
+        return False
+    return True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LACKING] = Counter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept, left_out = [], []
+    for item in items:
+        names = tuple(name for marker in item.iter_markers("data") for name in marker.args)
+        if not names and item.get_closest_marker("data"):
+            raise pytest.UsageError(f"{item.nodeid}: the mark data names the sets it needs, as in data('mnist')")
+        absent = lacking(names)
+        (left_out if absent else kept).append(item)
+        config.stash[LACKING].update([", ".join(absent)] if absent else [])
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+    if hasattr(config, "workeroutput"):  # pytest-xdist: only the workers collect, only the controller reports
+        config.workeroutput["lacking"] = dict(config.stash[LACKING])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    # every worker collects the same tests, so one worker's count is the count
+    stash = node.config.stash  # type: ignore[attr-defined]
+    stash[LACKING] |= Counter(getattr(node, "workeroutput", {}).get("lacking", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    found = config.stash[LACKING]
+    if found:
+        reasons = "; ".join(f"{count} for want of {names}" for names, count in sorted(found.items()))
+        terminalreporter.write_line(
+            f"data: {found.total()} tests deselected, {reasons} under ROBUST_DATA={root()}", yellow=True
+        )
