@@ -75,8 +75,8 @@ def main() -> None:
             [sys.executable, str(shared / "unpack_cifar10.py"), str(dest)], check=True, stdout=subprocess.DEVNULL
         )
     if absent:
-        print(f"not in {shared}: {', '.join(absent)}")
-    print(dest)
+        sys.stdout.write(f"not in {shared}: {', '.join(absent)}\n")
+    sys.stdout.write(f"{dest}\n")
 
 
 if __name__ == "__main__":

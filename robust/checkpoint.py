@@ -59,25 +59,30 @@ def load_weights(classifier: Classifier, path: Path) -> None:
         raise CheckpointError(f"{path} holds the weights of another architecture: {error}") from error
 
 
-def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write a dictionary of tensors, numbers, strings, lists and dictionaries."""
+def save_checkpoint(content: Mapping[str, Any], identity: Mapping[str, str], path: Path) -> None:
+    """Write a dictionary of tensors, numbers, strings, lists and dictionaries, marked with whose it is."""
     buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
+    torch.save({**content, "identity": dict(identity)}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
     """What `save_checkpoint` wrote, each tensor on the device it came from.
 
     Raises:
-        CheckpointError: if the file is not a complete checkpoint.
+        CheckpointError: if the file is not a complete checkpoint, or its identity is another.
     """
     try:
         content = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, UnpicklingError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint ({error}); delete it to train again") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not isinstance(content.get("identity"), dict):
         raise CheckpointError(f"{path} is not a checkpoint of a training run; delete it to train again")
+    other = [name for name, value in identity.items() if content["identity"].get(name) != value]
+    if other:
+        raise CheckpointError(
+            f"{path} belongs to another training (another {', '.join(other)}); choose another folder, or delete it"
+        )
     return content
 
 

@@ -17,11 +17,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from robust.attacks.attack import Attack
-from robust.calibration.calibrator import Calibrator
+from robust.calibration.calibrator import Calibrator, SetPredictor, SmoothedSetPredictor
 from robust.certificates.certificate import Certificate
 from robust.corruptions.corruption import Corruption
 from robust.datasets.dataset import DatasetSpec
-from robust.detection.detector import Detector
+from robust.detection.detector import Detector, ImageDetector
 from robust.method import LABEL, Method
 from robust.models.model import Model
 from robust.objectives.objective import Objective
@@ -84,13 +84,13 @@ class EvaluationEntry(_Named):
 class CalibratorEntry(_Named):
     """A calibrator of the study."""
 
-    method: Annotated[Calibrator, _method("calibrator")]
+    method: Annotated[Calibrator | SetPredictor | SmoothedSetPredictor, _method("calibrator")]
 
 
 class DetectorEntry(_Named):
     """A detection score of the study."""
 
-    method: Annotated[Detector, _method("detector")]
+    method: Annotated[Detector | ImageDetector, _method("detector")]
 
 
 class CertificateEntry(_Named):

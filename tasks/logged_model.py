@@ -1,4 +1,4 @@
-"""Logged models: a trained classifier as an MLflow model from code, with safetensors, a signature and fixed requirements.
+"""Logged models: a trained classifier as an MLflow model from code, with safetensors and a signature.
 
 The steps are MLflow's own `log_model`, taken one by one through the client because that function works on the
 thread's active run, which we never have. Requirements are given: inferring them imports the model and costs seconds.
@@ -7,11 +7,11 @@ thread's active run, which we never have. Requirements are given: inferring them
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from robust.method import canonical_json
 
@@ -27,8 +27,8 @@ def log_model(client: MlflowClient, run_id: str, data: Mapping[str, Any]) -> str
     Args:
         client: connected client.
         run_id: the run that trained it.
-        data: `name`; `settings` (a model's `settings()`); `inputs` (an `Inputs` as JSON); `paths` (one file: safetensors of
-            the module's state); `digest` of the weights.
+        data: `name`; `settings` (a model's `settings()`); `inputs` (an `Inputs` as JSON); `paths` (one file:
+            safetensors of the module's state); `digest` of the weights.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -36,7 +36,7 @@ def log_model(client: MlflowClient, run_id: str, data: Mapping[str, Any]) -> str
     model = client.create_logged_model(
         experiment, name=data["name"], source_run_id=run_id, tags={"robust.sha256": data["digest"]}, model_type="pyfunc"
     )
-    status = "FAILED"
+    status: Literal["READY", "FAILED"] = "FAILED"
     try:
         with tempfile.TemporaryDirectory() as folder:
             save_model(Path(folder) / "model", data, run_id=run_id, model_id=model.model_id)
@@ -51,10 +51,12 @@ def log_model(client: MlflowClient, run_id: str, data: Mapping[str, Any]) -> str
 
 def save_model(path: Path, data: Mapping[str, Any], *, run_id: str | None = None, model_id: str | None = None) -> None:
     """Write the model as a folder that `mlflow.pyfunc.load_model` reads with pickle barred."""
-    import mlflow.pyfunc
-    from mlflow.models import Model
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # MLflow misses an example and a type hint, on import too; the signature says what they would
+        warnings.filterwarnings("ignore", message=".*(input example|type hint)", category=UserWarning)
+        import mlflow.pyfunc
+        from mlflow.models import Model
 
-    with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
         config.write_text(canonical_json({"model": data["settings"], "inputs": data["inputs"]}), encoding="utf-8")
         mlflow.pyfunc.save_model(
@@ -64,7 +66,6 @@ def save_model(path: Path, data: Mapping[str, Any], *, run_id: str | None = None
             artifacts={"weights": data["paths"][0], "config": str(config)},
             signature=signature(data["inputs"]),
             pip_requirements=requirements(),
-            metadata=json.loads(canonical_json({"robust": data["settings"]})),
         )
 
 

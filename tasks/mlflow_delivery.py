@@ -7,36 +7,19 @@ only where missing, files replace themselves, a run's model is recorded in a tag
 
 from __future__ import annotations
 
-import logging
-import os
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from socket import create_connection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from tasks.environment import redact
-from tasks.spool import Event, RunAddress, TrackingAway, TrackingRefused
+from tasks.mlflow_connection import connect, translated
+from tasks.spool import Event, RunAddress, TrackingRefused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-logger = logging.getLogger("robust.tracking")
-
-PERMANENT = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # an outage is spooled, not waited for
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
 
 
 class Delivery:
@@ -86,17 +69,7 @@ class Delivery:
         """
         if self._client is None:
             with translated():
-                probe(self.uri)
-                for name, value in QUIET.items():
-                    os.environ.setdefault(name, value)
-                from mlflow import MlflowClient
-
-                # it prints a traceback for every fault; ours is one warning
-                logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-                with self._lock():
-                    client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-                    migrate(client, self.uri)
-                self._client = client
+                self._client = connect(self.uri, self._lock("mlflow-migrate"))
         return self._client
 
     def forget(self) -> None:
@@ -107,13 +80,14 @@ class Delivery:
         """The run's id; the run is made where it does not exist yet."""
         with translated():
             if address not in self._run_ids:
-                with self._lock():
+                self.client()
+                with self._lock("mlflow-runs"):
                     found = self._find(address)
                     self._run_ids[address] = found.info.run_id if found else self._create(address, None)
             return self._run_ids[address]
 
     def close_orphans(self, owner: str, dead: set[str], closed: list[str]) -> int:
-        """End the RUNNING runs of a dead owner and append their ids to `closed`; return how many a live parent keeps."""
+        """End the RUNNING runs of a dead owner, noting their ids in `closed`; return how many a live parent keeps."""
         left = 0
         with translated():
             for run in self._running(f"tags.`robust.owner` = '{owner}'"):
@@ -142,7 +116,9 @@ class Delivery:
         """Every version of a registered model, and the run it came from."""
         with translated():
             found = self.client().search_model_versions(f"name = '{model}'")
-            return {str(version.version): version.run_id for version in sorted(found, key=lambda v: int(v.version))}
+            return {
+                str(version.version): version.run_id or "" for version in sorted(found, key=lambda v: int(v.version))
+            }
 
     def page(self, address: RunAddress, run_id: str) -> str:
         """The run's page on the server."""
@@ -150,11 +126,11 @@ class Delivery:
             return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment(address.experiment)}/runs/{run_id}"
 
     def _open(self, event: Event) -> None:
-        with self._lock():
+        client = self.client()
+        with self._lock("mlflow-runs"):
             found = self._find(event.address)
             run_id = found.info.run_id if found else self._create(event.address, event)
             self._run_ids[event.address] = run_id
-        client = self.client()
         if found and found.info.status != "RUNNING" and (found.info.end_time or 0) < event.at:
             client.update_run(run_id, status="RUNNING")
         known = found.data.params if found else {}
@@ -173,9 +149,7 @@ class Delivery:
 
     def _files(self, event: Event) -> None:
         run_id = self.run_id(event.address)
-        for path in event.data["paths"]:
-            if not Path(path).exists():
-                raise TrackingRefused(f"{path} is gone")
+        for path in _present(event):
             self.client().log_artifact(run_id, path, event.data["folder"] or None)
 
     def _text(self, event: Event) -> None:
@@ -192,6 +166,7 @@ class Delivery:
     def _model(self, event: Event) -> None:
         from tasks.logged_model import log_model
 
+        _present(event)
         run_id = self.run_id(event.address)
         model_id = self._model_of(run_id) or log_model(self.client(), run_id, event.data)
         self._models[run_id] = model_id
@@ -310,78 +285,19 @@ class Delivery:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         if not any(version.model_id == model_id for version in client.search_model_versions(f"name = '{name}'")):
-            client.create_model_version(name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id)
+            # the place itself: `models:/<id>` would be looked up at the global tracking address
+            source = client.get_logged_model(model_id).artifact_location
+            client.create_model_version(name, source, run_id=run_id, model_id=model_id)
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self, name: str) -> Iterator[None]:
         self.locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.locks / "mlflow.lock", timeout=120):
+        with FileLock(self.locks / f"{name}.lock", timeout=120):
             yield
 
 
-def probe(uri: str) -> None:
-    """Fail fast where MLflow itself would retry for minutes: is the database writable, does the server accept?
-
-    Raises:
-        sqlite3.Error: the database is locked, read-only or no database.
-        OSError: nobody listens.
-    """
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as database:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("ROLLBACK")
-        return
-    address = urlsplit(uri)
-    port = address.port or {"http": 80, "https": 443, "postgresql": 5432}.get(address.scheme.partition("+")[0])
-    if address.hostname and port:
-        create_connection((address.hostname, port), timeout=5).close()
-
-
-def migrate(client: MlflowClient, uri: str) -> None:
-    """Make the tables of a new database, or bring an old one to this MLflow's schema; the caller holds the lock.
-
-    MLflow makes tables on first use by itself, but processes that do so at once break each other.
-    """
-    from mlflow.exceptions import MlflowException
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
-        client.search_experiments(max_results=1)
-    except MlflowException as error:
-        if "out-of-date database schema" not in str(error):
-            raise
-        logger.info("bringing the tracking database to the schema of this MLflow")
-        subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True, capture_output=True)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn every fault of MLflow, its database, the network and the disk into one of our two.
-
-    Raises:
-        TrackingAway, TrackingRefused
-    """
-    try:
-        yield
-    except (TrackingAway, TrackingRefused):
-        raise
-    except (OSError, ImportError, sqlite3.Error, subprocess.SubprocessError) as error:  # requests' errors are OSErrors
-        raise TrackingAway(_first_line(error)) from error
-    except _mlflow_faults() as error:
-        if getattr(error, "error_code", "") in PERMANENT:
-            raise TrackingRefused(_first_line(error)) from error
-        raise TrackingAway(_first_line(error)) from error
-
-
-def _mlflow_faults() -> tuple[type[BaseException], ...]:
-    from alembic.util.exc import CommandError
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, SQLAlchemyError, CommandError
-
-
-def _first_line(error: BaseException) -> str:
-    return redact(f"{type(error).__name__}: {error}".splitlines()[0])[:300]
+def _present(event: Event) -> list[str]:
+    paths: list[str] = event.data["paths"]
+    if missing := [path for path in paths if not Path(path).exists()]:
+        raise TrackingRefused(f"{', '.join(missing)} is gone")
+    return paths

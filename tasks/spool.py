@@ -33,7 +33,7 @@ class TrackingRefused(ValueError):  # noqa: N818 - reads as the message it is
 
 
 class RunAddress(BaseModel):
-    """Where a run is found again, in any process: experiment, key, and its parent's key. Goes through task boundaries."""
+    """Where a run is found again, in any process: experiment, key, and its parent's key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class Spool:
             file.write(line)
 
     def keep(self, event_id: str, paths: Sequence[Path]) -> list[Path]:
-        """Hold files as they are now: a hard link where the disk allows one (our files are replaced, never rewritten)."""
+        """Hold files as they are now: a hard link where the disk allows one (ours are replaced, never rewritten)."""
         kept = []
         folder = self.folder / "files" / event_id
         folder.mkdir(parents=True, exist_ok=True)

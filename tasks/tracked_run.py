@@ -131,7 +131,7 @@ class TrackedRun:
     def log_dataset(
         self, name: str, digest: str, *, context: str = "train", source: str = "", samples: int | None = None
     ) -> None:
-        """A dataset that the run read: shown on its page and searchable by digest (MLflow keeps 36 characters of it)."""
+        """A dataset that the run read, shown on its page by its digest (MLflow keeps 36 characters of it)."""
         profile = canonical_json({"samples": samples, "digest": digest})
         described = canonical_json({"uri": redact(source or name)})
         self._send("dataset", name=name, digest=digest[:36], context=context, source=described, profile=profile)
@@ -201,8 +201,8 @@ def parameters(params: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, s
         path = metric_name(path)
         text = "***" if SECRET.search(path) else redact(value if isinstance(value, str) else _json(value))
         if len(text) > LONGEST_PARAM:
-            long[f"params/{path}.json"] = text
-            text = f"{text[: LONGEST_PARAM - 100]}… (whole in params/{path}.json)"
+            long[f"params/{path[:200]}.json"] = text
+            text = f"{text[: LONGEST_PARAM // 2]}… (whole in params/{path[:200]}.json)"
         short[path] = text
     return short, long
 

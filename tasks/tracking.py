@@ -212,7 +212,7 @@ class Tracker:
                 return None
 
     def page(self, address: RunAddress) -> str | None:
-        """A run's page on the MLflow server; None for a database without one (`robust serve` shows it), or when away."""
+        """A run's page on the MLflow server; None for a database without a server, or when away."""
         run_id = self.run_id(address)
         if run_id is None or not self.uri.startswith("http"):
             return None

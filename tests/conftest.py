@@ -14,7 +14,7 @@ LACKING = pytest.StashKey[Counter[str]]()
 
 
 def lacking(names: tuple[str, ...]) -> list[str]:
-    """Those of the names that are neither a data set with its test files present nor a file or folder of ROBUST_DATA."""
+    """Those of the names that are neither a data set whose test files are there nor a file or folder of ROBUST_DATA."""
     datasets = {entry.name for entry in entries("dataset")}
     return [name for name in names if not (_has_files(name) if name in datasets else (root() / name).exists())]
 

@@ -103,7 +103,9 @@ class MomentumSteps(Rows):
         z = self._project(torch.addcmul(path.x, size, steepest(path.gradient, self.threat.norm)))
         if self.momentum:
             keep = 1 - self.momentum
-            z = self._project(z.mul_(keep).add_(path.x, alpha=2 * self.momentum).sub_(path.previous, alpha=self.momentum))
+            z = self._project(
+                z.mul_(keep).add_(path.x, alpha=2 * self.momentum).sub_(path.previous, alpha=self.momentum)
+            )
         self.momentum = 0.25  # the first step has no past
         return z
 

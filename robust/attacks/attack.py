@@ -11,7 +11,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -56,7 +57,11 @@ class Attack(Method):
         if not isinstance(data, dict):
             return data
         data = dict(data)
-        flat = {key: data.pop(key) for key in ("norm", "eps", "targeted", "queries") if key in data and key not in cls.model_fields}
+        flat = {
+            key: data.pop(key)
+            for key in ("norm", "eps", "targeted", "queries")
+            if key in data and key not in cls.model_fields
+        }
         if flat:
             threat = data.get("threat", {})
             threat = threat.model_dump() if isinstance(threat, ThreatModel) else dict(threat)
@@ -88,6 +93,10 @@ class FixedBudget(Attack):
         if self.threat.eps is None:
             raise ValueError(f"{self.name} needs a radius: add for example eps: 8/255")
         return self
+
+    def at(self, eps: Fraction) -> Self:
+        """The same attack with another radius."""
+        return self.model_copy(update={"threat": self.threat.model_copy(update={"eps": eps})})
 
     @abstractmethod
     def perturb(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Tensor:

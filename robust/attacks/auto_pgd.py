@@ -45,9 +45,7 @@ class AutoPGD(FixedBudget):
                 x = self.threat.project(x, survivors.origin, scale * self.threat.radius)
                 x = self._run(survivors, x, targets, scale, steps, final=scale == L1_STAGES[-1][0])
 
-    def _run(
-        self, survivors: Survivors, x: Tensor, targets: Tensor, scale: float, steps: int, final: bool
-    ) -> Tensor:
+    def _run(self, survivors: Survivors, x: Tensor, targets: Tensor, scale: float, steps: int, final: bool) -> Tensor:
         """Steps inside the ball of radius scale x eps, to the best points; success counts in the final stage alone."""
         gradient, loss, logits = self._look(survivors, x, targets)
         path = Path(x, x, gradient, loss, x, gradient, loss, targets)

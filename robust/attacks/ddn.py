@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from robust.attacks.attack import SmallestDistance, broadcast, fooled, input_gradient
-from robust.attacks.nearest import Nearest
+from robust.attacks.nearest import Nearest, unit_ascent
 from robust.classifier import Classifier
 from robust.losses import LossName, loss_by_name
 from robust.randomness import Randomness
@@ -60,17 +60,9 @@ class DDN(SmallestDistance):
             nearest.offer(moved, wrong)
             radius = radius * torch.where(wrong, 1 - self.gamma, 1 + self.gamma)
             radius = torch.minimum(radius, farthest)
-            delta = moved - images + self._rate(step) * self._direction(gradient, rng.fork("flat", step))
+            delta = moved - images + self._rate(step) * unit_ascent(gradient, rng.fork("flat", step))
             moved = (images + broadcast(radius, images) * steepest(delta, "l2")).clamp(0.0, 1.0)
         return nearest.images
 
     def _rate(self, step: int) -> float:
         return self.step_size * (0.01 + 0.99 * (1 + math.cos(math.pi * step / self.steps)) / 2)
-
-    @staticmethod
-    def _direction(gradient: Tensor, rng: Randomness) -> Tensor:
-        direction = steepest(gradient, "l2")
-        flat = ~gradient.flatten(1).any(1)
-        if flat.any():
-            direction[flat] = steepest(rng.select(flat.cpu()).normal(gradient.shape[1:], like=gradient), "l2")
-        return direction

@@ -23,9 +23,10 @@ class DeepFool(SmallestDistance):
 
     Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural networks", arXiv
     1511.04599, algorithm 2 (l2) and eq. 11 (linf). With f_k = z_k - z_y and w_k its gradient at the current point,
-        l = argmin_k |f_k| / |w_k|_q,   r <- r + |f_l| / |w_l|_q * d,   x = clip(x_0 + (1 + overshoot) r),
+        l = argmin_k |f_k| / |w_k|_q,   x <- clip(x + (1 + overshoot) |f_l| / |w_l|_q * d),
     where q is the dual norm and d the unit direction of steepest ascent of f_l (w/|w|_2 for l2, sign w for linf).
-    The overshoot that the last step did not need is taken back by `bisections` halvings.
+    The paper knows no box: for the samples that the clip keeps from crossing, coordinates at the wall are held from
+    half of the steps on. What the last step went too far is taken back by `bisections` halvings.
 
     Cost: at most `steps` + 1 + `bisections` forward passes and `steps` x (`candidates` - 1) backward passes; a sample
     leaves the batch when it is fooled.
@@ -49,20 +50,18 @@ class DeepFool(SmallestDistance):
         """Misclassified images near `images`, [N,C,H,W]; the original where `steps` did not suffice."""
         nearest = Nearest(images, self.threat.norm)
         active = torch.arange(len(images), device=images.device)
-        moved, total = images.clone(), torch.zeros_like(images)
-        rivals = None
-        for _ in range(self.steps):
+        moved, rivals = images.clone(), None
+        for taken in range(self.steps):
             logits, leaf = self._forward(classifier.select(active), moved[active])
             if rivals is None:
                 rivals = self._rivals(logits.detach(), labels)
             wrong = fooled(logits.detach(), labels[active])
             nearest.offer(moved[active], wrong, active)
-            step = self._step(logits, leaf, labels[active], rivals[active])
+            step = self._step(logits, leaf, labels[active], rivals[active], hold=2 * taken >= self.steps)
             active, step = active[~wrong], step[~wrong]
             if not len(active):
                 break
-            total[active] += step
-            moved[active] = (images[active] + (1 + self.overshoot) * total[active]).clamp(0.0, 1.0)
+            moved[active] = (moved[active] + (1 + self.overshoot) * step).clamp(0.0, 1.0)
         if len(active):
             nearest.offer(moved[active], wrong_at(classifier.select(active), moved[active], labels[active]), active)
         return self._taken_back(classifier, nearest, labels)
@@ -77,7 +76,7 @@ class DeepFool(SmallestDistance):
         others = logits.scatter(1, labels[:, None], -torch.inf)
         return others.topk(min(self.candidates, logits.shape[1]) - 1, dim=1).indices
 
-    def _step(self, logits: Tensor, leaf: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    def _step(self, logits: Tensor, leaf: Tensor, labels: Tensor, rivals: Tensor, hold: bool) -> Tensor:
         """The shortest step [n,C,H,W] that reaches a rival's hyperplane."""
         dual = {"l2": "l2", "linf": "l1"}[self.threat.norm]
         own = logits.gather(1, labels[:, None])
@@ -87,7 +86,8 @@ class DeepFool(SmallestDistance):
         for rank in range(rivals.shape[1]):
             last = rank == rivals.shape[1] - 1
             (slope,) = torch.autograd.grad(gaps[:, rank].sum(), leaf, retain_graph=not last)
-            slope = slope.masked_fill(_held(leaf.detach(), slope), 0.0)
+            if hold:
+                slope = slope.masked_fill(_at_the_wall(leaf.detach(), slope), 0.0)
             length = gaps[:, rank].detach().abs() / norm_of(slope, dual) + PAST
             nearer = length < shortest  # a flat or non-finite slope gives inf or nan and never wins
             shortest = torch.where(nearer, length, shortest)
@@ -104,6 +104,6 @@ class DeepFool(SmallestDistance):
         return nearest.images
 
 
-def _held(images: Tensor, slope: Tensor) -> Tensor:
+def _at_the_wall(images: Tensor, slope: Tensor) -> Tensor:
     """Coordinates that the step would push out of the box: the clip undoes them, so they must not count as progress."""
     return ((images <= 0) & (slope < 0)) | ((images >= 1) & (slope > 0))

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from robust.attacks.attack import broadcast, fooled
 from robust.classifier import Classifier
-from robust.threat import norm_of
+from robust.randomness import Randomness
+from robust.threat import norm_of, steepest
 
 
 class Nearest:
@@ -45,13 +46,24 @@ class Nearest:
         return self.distance.isfinite()
 
 
+def unit_ascent(gradient: Tensor, rng: Randomness) -> Tensor:
+    """g / |g|_2 [N,C,H,W]; a random unit direction where the gradient is exactly zero, so that no sample gets stuck."""
+    direction = steepest(gradient, "l2")
+    flat = ~gradient.flatten(1).any(1)
+    if flat.any():
+        direction[flat] = steepest(rng.select(flat.cpu()).normal(gradient.shape[1:], like=gradient), "l2")
+    return direction
+
+
 @torch.no_grad()
 def wrong_at(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """Whether each image is misclassified, [N]: one forward pass."""
     return fooled(classifier(images), labels)
 
 
-def bisect(classifier: Classifier, origin: Tensor, adversarial: Tensor, labels: Tensor, norm: str, steps: int) -> Tensor:
+def bisect(
+    classifier: Classifier, origin: Tensor, adversarial: Tensor, labels: Tensor, norm: str, steps: int
+) -> Tensor:
     """Move misclassified images toward their originals, halving the uncertainty `steps` times.
 
     For l2 and l1 the path is the straight line; for linf the perturbation is clipped at a shrinking height, which

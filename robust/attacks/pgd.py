@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -31,7 +32,9 @@ class PGD(FixedBudget):
     source: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
 
     steps: int = Field(default=40, ge=1, description="gradient steps of each start")
-    step_size: Exact | None = Field(default=None, description="length of a step in the norm; 2.5 eps/steps if not given")
+    step_size: Exact | None = Field(
+        default=None, description="length of a step in the norm; 2.5 eps/steps if not given"
+    )
     random_start: bool = Field(default=True, description="start at a uniform point of the ball, not at the image")
     restarts: int = Field(default=1, ge=1, description="independent starts; the later ones only for survivors")
     loss: LossName = Field(default="ce", description="ce, margin, dlr, or auto (dlr from 3 classes on, else margin)")
@@ -42,21 +45,26 @@ class PGD(FixedBudget):
         survivors = Survivors(classifier, images, labels, rng)
         for restart in range(self.restarts):
             if len(survivors):
-                self._climb(survivors, restart)
+                self._climb(survivors, survivors.rng.fork("restart", restart), survivors.labels)
         return survivors.best
 
-    def _climb(self, survivors: Survivors, restart: int) -> None:
+    def objective(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        """The loss [n] to be increased; untargeted attacks ignore `targets`."""
+        return loss_by_name(self.loss, logits.shape[1])(logits, labels)
+
+    def _climb(self, survivors: Survivors, rng: Randomness, targets: Tensor) -> None:
+        """One run from one start for the standing rows; `targets` [n] goes to the objective."""
         size = 2.5 * self.threat.radius / self.steps if self.step_size is None else float(self.step_size)
         origin = survivors.origin
-        start = survivors.rng.fork("restart", restart)
-        x = self.threat.random_start(origin, start) if self.random_start else origin.clone()
+        x = self.threat.random_start(origin, rng) if self.random_start else origin.clone()
         ball = Ball(self.threat, origin)
         for _ in range(self.steps):
-            labels = survivors.labels
-            gradient, _, logits = input_gradient(survivors.classifier, x, lambda z: self._loss(z, labels))
+            goal = partial(self.objective, labels=survivors.labels, targets=targets)
+            gradient, _, logits = input_gradient(survivors.classifier, x, goal)
             if self.early_stop:
                 # the logits that gave the gradient tell who fell: no pass is spent on asking
-                x, gradient, ball = survivors.fell(fooled(logits, labels), x, gradient, ball)
+                fallen = fooled(logits, survivors.labels)
+                x, gradient, ball, targets = survivors.fell(fallen, x, gradient, ball, targets)
                 if not len(survivors):
                     return
             x = ball.step(x, gradient, size)
@@ -64,9 +72,6 @@ class PGD(FixedBudget):
             logits = survivors.classifier(x)
         survivors.offer(x, margin(logits, survivors.labels))
         survivors.fell(fooled(logits, survivors.labels), x)
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return loss_by_name(self.loss, logits.shape[1])(logits, labels)
 
     def passes(self, num_classes: int) -> tuple[int, int]:
         """At most steps + 1 forward and steps backward a restart."""

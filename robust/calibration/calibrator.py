@@ -1,7 +1,8 @@
 """The calibrator contracts: fitted on the calibrate split, applied to logits from anywhere.
 
-A `Calibrator` returns probabilities, a `SetPredictor` sets of classes; both are of the kind "calibrator" and are named
-in a study's `calibrators`. All parameters and results are float64, on the device of the logits.
+A `Calibrator` returns probabilities, a `SetPredictor` sets of classes, a `SmoothedSetPredictor` sets from logits under
+noise; all are of the kind "calibrator" and are named in a study's `calibrators`. Parameters and results are float64, on
+the device of the logits.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
+from robust.classifier import Classifier
 from robust.method import Method
+from robust.randomness import Randomness
 
 Fitted = dict[str, Tensor]
 
@@ -46,6 +49,24 @@ class SetPredictor(Method):
         """Prediction sets of logits [N,K] as a boolean mask [N,K]."""
 
 
+class SmoothedSetPredictor(Method):
+    """Base of conformal predictors whose sets hold the true class also after an attack: they see logits under noise."""
+
+    kind: ClassVar[str] = "calibrator"
+
+    @abstractmethod
+    def noisy_logits(self, classifier: Classifier, images: Tensor, rng: Randomness) -> Tensor:
+        """Logits [N,M,K] of M noisy copies of each image [N,C,H,W]; what `fit` and `sets` are given."""
+
+    @abstractmethod
+    def fit(self, logits: Tensor, labels: Tensor) -> Fitted:
+        """The threshold, from noisy logits [N,M,K] of clean images and labels [N] of the calibrate split."""
+
+    @abstractmethod
+    def sets(self, logits: Tensor, fitted: Fitted) -> Tensor:
+        """Prediction sets [N,K] bool of (attacked) images, from their noisy logits [N,M,K]."""
+
+
 def checked(logits: Tensor, labels: Tensor | None = None) -> Tensor:
     """Logits in float64, after a check.
 
@@ -67,7 +88,7 @@ def checked(logits: Tensor, labels: Tensor | None = None) -> Tensor:
 
 def mean_nll(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy in nats, from logits [N,K] without going through probabilities."""
-    return F.cross_entropy(logits, labels.long())
+    return cross_entropy(logits, labels.long())
 
 
 def with_floor(probabilities: Tensor, floor: float = 1e-12) -> Tensor:

@@ -61,8 +61,8 @@ class CIFAR10(DownloadableDataset):
 
     def place(self, part: Part) -> str:
         """Where the batch files belong."""
-        names = ", ".join(BATCHES[part])
-        return f"{root() / 'cifar-10-batches-py'} with {names} (or {root() / 'cifar-10-batches-bin'} with the same as .bin)"
+        python, binary = root() / "cifar-10-batches-py", root() / "cifar-10-batches-bin"
+        return f"{python} ({', '.join(BATCHES[part])}) or at {binary} (the same with .bin)"
 
     def read(self, part: Part, files: tuple[Path, ...]) -> Published:
         """Images [N,3,32,32] and labels 0..9, batch after batch."""

@@ -37,7 +37,7 @@ class CIFAR100(DownloadableDataset):
 
     def place(self, part: Part) -> str:
         """Where the files belong."""
-        return f"{root() / 'cifar-100-python'} with {part} and meta"
+        return f"{root() / 'cifar-100-python'} ({part} and meta)"
 
     def read(self, part: Part, files: tuple[Path, ...]) -> Published:
         """Images [N,3,32,32] and labels 0..99."""

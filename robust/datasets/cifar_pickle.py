@@ -68,7 +68,9 @@ def read_batch(path: Path, labels_key: str, classes: int) -> tuple[np.ndarray, n
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise DatasetError(f"{path}: 'data' is not an array of bytes [N,3072]; replace it by the published file")
     if not isinstance(labels, list) or len(labels) != len(data):
-        raise DatasetError(f"{path}: {labels_key!r} is not a list of {len(data)} labels; replace it by the published file")
+        raise DatasetError(
+            f"{path}: {labels_key!r} is not a list of {len(data)} labels; replace it by the published file"
+        )
     if not all(isinstance(label, int) and 0 <= label < classes for label in labels):
         raise DatasetError(f"{path}: {labels_key!r} holds something other than 0..{classes - 1}")
     return data.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)

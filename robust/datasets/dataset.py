@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
@@ -74,10 +74,10 @@ class Dataset:
 
     name: str
     split: str
-    pixels: Pixels
-    labels: np.ndarray
-    ids: np.ndarray
-    classes: tuple[str, ...]
+    pixels: Pixels = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    ids: np.ndarray = field(repr=False)
+    classes: tuple[str, ...] = field(repr=False)
     source_digest: str
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class Dataset:
 
     def batch(self, rows: Sequence[int] | np.ndarray | slice) -> tuple[Tensor, Tensor, Tensor]:
         """Images [n,C,H,W] float32 in [0,1], labels [n] and ids [n] of some rows: the only place that makes floats."""
-        index = np.arange(len(self))[rows]  # counts from the end where negative; a row that is not there raises
+        index = _positions(rows, len(self))
         images = torch.from_numpy(np.ascontiguousarray(self.pixels[index])).float().div_(255)
         return images, torch.from_numpy(self.labels[index]), torch.from_numpy(self.ids[index])
 
@@ -129,21 +129,24 @@ class Dataset:
         Raises:
             DatasetError: if no row is left.
         """
-        index = np.arange(len(self))[rows]
+        index = _positions(rows, len(self))
         return replace(self, pixels=Rows(self.pixels, index), labels=self.labels[index], ids=self.ids[index])
 
     def inputs(self) -> Inputs:
         """Shape, class count and the mean and standard deviation of each channel (over at most 10,000 samples)."""
-        total, squares, count = 0.0, 0.0, 0
+        total, squares = torch.zeros(2, self.shape[0], dtype=torch.float64)
+        count = 0
         for images, _, _ in self.subset(slice(0, 10_000)).batches(1000):
             pixels = images.double().transpose(0, 1).flatten(1)
             total, squares, count = total + pixels.sum(1), squares + (pixels**2).sum(1), count + pixels.shape[1]
-        mean = torch.as_tensor(total) / count
-        std = (torch.as_tensor(squares) / count - mean**2).clamp_min(0).sqrt().clamp_min(1e-3)
+        mean = total / count
+        std = (squares / count - mean**2).clamp_min(0).sqrt().clamp_min(1e-3)
         # four decimals: what papers print, and stable against summation order
         return Inputs(
-            shape=self.shape, num_classes=len(self.classes),
-            mean=tuple(round(float(m), 4) for m in mean), std=tuple(round(float(s), 4) for s in std),
+            shape=self.shape,
+            num_classes=len(self.classes),
+            mean=tuple(round(float(m), 4) for m in mean),
+            std=tuple(round(float(s), 4) for s in std),
         )
 
 
@@ -206,3 +209,10 @@ def split_rows(count: int, spec: DatasetSpec, purpose: str) -> dict[str, np.ndar
         )
     end = count if spec.train is None else reserved + spec.train
     return {"select": order[: spec.select], "calibrate": order[spec.select : reserved], "train": order[reserved:end]}
+
+
+def _positions(rows: Sequence[int] | np.ndarray | slice, count: int) -> np.ndarray:
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(count))
+    index = np.asarray(rows)
+    return np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64, copy=False)

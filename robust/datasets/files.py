@@ -5,19 +5,31 @@ from __future__ import annotations
 import os
 import tempfile
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from robust import torchvision
+from robust.datasets.checksums import verified
 from robust.datasets.dataset import DatasetError, Part
-from robust.datasets.published import PublishedDataset
+from robust.datasets.published import Published, PublishedDataset, held
 from robust.datasets.root import root
+from robust.method import canonical_json
 
 
 class FileDataset(PublishedDataset):
-    """Base of the sets that a person puts into the data folder."""
+    """Base of the sets that a person puts into the data folder.
+
+    Attributes:
+        checksums: file name -> published MD5, SHA-1 or SHA-256; a file not named here is hashed and not compared.
+        download_offer: what else can be done where files are missing or damaged.
+    """
+
+    checksums: ClassVar[Mapping[str, str]] = {}
+    download_offer: ClassVar[str] = ""
 
     @abstractmethod
     def find(self, part: Part) -> tuple[Path, ...]:
@@ -27,20 +39,31 @@ class FileDataset(PublishedDataset):
     def place(self, part: Part) -> str:
         """Where the files of a part belong, said when they are missing."""
 
+    @abstractmethod
+    def read(self, part: Part, files: tuple[Path, ...]) -> Published:
+        """The whole part, from files that met their checksums; the digest is filled in afterwards."""
+
     def files(self, part: Part) -> tuple[Path, ...]:
         """The files of a part."""
         found = self.find(part)
         if not found:
-            raise DatasetError(
-                f"{self.label()}: its {part} files are missing; expected {self.place(part)}; {self.remedy}"
-            )
+            offer = f", or {self.download_offer}" if self.download_offer else ""
+            raise DatasetError(f"{self.label()}: {part} files are missing; put them at {self.place(part)}{offer}")
         return found
+
+    def whole(self, part: Part) -> Published:
+        """The part, verified and read."""
+        files = self.files(part)
+        offer = f", or delete it and {self.download_offer}" if self.download_offer else ""
+        digest = verified(files, self.checksums, f"replace it by the published file{offer}")
+        key = (type(self), canonical_json(self.reading()), part, digest, files)
+        return held(key, lambda: replace(self.read(part, files), digest=digest))
 
 
 class DownloadableDataset(FileDataset):
     """Base of the sets that torchvision can download, where a person allows it."""
 
-    remedy: ClassVar[str] = "put the published file there, or remove what is there and set dataset.download: true"
+    download_offer: ClassVar[str] = "set dataset.download: true"
 
     download: bool = Field(default=False, description="fetch missing files by torchvision; else nothing is fetched")
 
@@ -61,8 +84,9 @@ class DownloadableDataset(FileDataset):
         try:
             self.fetch(torchvision.load().datasets, folder)
         except (OSError, RuntimeError, ImportError) as error:
+            reason = " ".join(str(error).split())
             raise DatasetError(
-                f"{self.label()}: the download failed ({error}); put the files by hand at {self.place(part)}"
+                f"{self.label()}: the download failed ({reason}); put the files by hand at {self.place(part)}"
             ) from error
 
 

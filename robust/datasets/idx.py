@@ -10,8 +10,9 @@ import gzip
 import math
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(body, dtype=np.uint8).reshape(sizes)
 
 
-def _header(file: IO[bytes]) -> tuple[int, ...]:
+def _header(file: gzip.GzipFile | BufferedReader) -> tuple[int, ...]:
     zeros, code, dimensions = struct.unpack(">HBB", file.read(4))
     if zeros or code != 8 or dimensions not in (1, 2, 3):
         raise ValueError("it does not begin like an idx file of unsigned bytes")

@@ -54,9 +54,8 @@ class SVHN(DownloadableDataset):
             raise DatasetError(f"{path}: X is not an array of bytes [32,32,3,N]; replace it by the published file")
         if labels is None or labels.size != images.shape[3] or not 1 <= labels.min() <= labels.max() <= 10:
             raise DatasetError(f"{path}: y does not hold a label 1..10 for each image of X")
-        return Published(
-            np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels.ravel().astype(np.int64) % 10, self.classes
-        )
+        pixels = np.ascontiguousarray(images.transpose(3, 2, 0, 1))
+        return Published(pixels, labels.ravel().astype(np.int64) % 10, self.classes)
 
     def fetch(self, datasets: Any, folder: Path) -> None:
         """torchvision fetches one part at a time."""

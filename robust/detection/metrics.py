@@ -83,8 +83,9 @@ def best_threshold(
 ) -> BestThreshold:
     """The threshold with the least expected cost of rejecting inside and accepting outside samples.
 
-    cost(t) = prior * cost_reject * P(score < t | inside) + (1 - prior) * cost_accept * P(score >= t | outside). With the defaults this is the detection error of Liang et al. 2018 (arXiv 1706.02690), in [0, 0.5]. A threshold of
-    +inf rejects everything.
+    cost(t) = prior * cost_reject * P(score < t | inside) + (1 - prior) * cost_accept * P(score >= t | outside). With
+    the defaults this is the detection error of Liang et al. 2018 (arXiv 1706.02690), in [0, 0.5]. A threshold of +inf
+    rejects everything.
     """
     curve = Curve.of(inside, outside)
     accepted_in, accepted_out = (np.concatenate([[0.0], rate]) for rate in (curve.inside, curve.outside))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -22,12 +23,14 @@ class MLP(Model):
     family: ClassVar[str] = "fully connected"
     source: ClassVar[str] = "textbook"
 
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(256, 256), description="units of each hidden layer")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(256, 256), description="units of each hidden layer"
+    )
 
     def build(self, inputs: Inputs) -> nn.Module:
         """Flatten, then linear layers with ReLU between them."""
         sizes = (math.prod(inputs.shape), *self.hidden)
         layers: list[nn.Module] = [nn.Flatten()]
-        for fan_in, fan_out in zip(sizes, sizes[1:]):
+        for fan_in, fan_out in pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(sizes[-1], inputs.num_classes))

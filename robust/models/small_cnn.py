@@ -1,4 +1,4 @@
-"""A small convolutional network without normalisation layers: quick on a CPU, and plain enough for every certificate."""
+"""A small convolutional network without normalisation layers: quick on a CPU, plain enough for certificates."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ class SmallCNN(Model):
         """Convolutions, flatten, two linear layers.
 
         Raises:
-            ValueError: if a side is shorter than 4 pixels.
+            ValueError: if a side is shorter than 4 pixels, or much shorter than the other.
         """
         channels, height, width = inputs.shape
-        if min(height, width) < 4:
-            raise ValueError(f"small-cnn needs images of at least 4 x 4 pixels, got {height} x {width}; use mlp")
         layers: list[nn.Module] = []
         fan_in, fan_out = channels, self.width
         while len(layers) < 4 or max(height, width) > 8:
+            if min(height, width) < 2:
+                size = "{1} x {2}".format(*inputs.shape)
+                raise ValueError(f"small-cnn cannot halve images of {size} pixels that often; use mlp")
             layers += [nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1), nn.ReLU()]
             fan_in, fan_out = fan_out, 2 * self.width
-            height, width = max(1, height // 2), max(1, width // 2)
+            height, width = height // 2, width // 2
         layers += [nn.Flatten(), nn.Linear(fan_in * height * width, self.hidden), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(self.hidden, inputs.num_classes))

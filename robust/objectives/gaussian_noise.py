@@ -1,4 +1,4 @@
-"""Training on a mixture of clean and Gaussian-noised images: the augmentation that the neural-ODE papers compare with."""
+"""Training on a mixture of clean and noised images: the augmentation that the neural-ODE papers compare with."""
 
 from __future__ import annotations
 

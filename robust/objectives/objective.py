@@ -65,7 +65,9 @@ class Training(BaseModel):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine", "one-cycle", "multistep"] = "cosine"
-    milestones: tuple[int, ...] = Field(default=(), description="multistep: epochs after which lr is multiplied by gamma")
+    milestones: tuple[int, ...] = Field(
+        default=(), description="multistep: epochs after which lr is multiplied by gamma"
+    )
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup: float = Field(default=0.0, ge=0, lt=1, description="share of all steps over which lr rises linearly")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient of all weights")

@@ -1,4 +1,4 @@
-"""PGD adversarial training: every batch is attacked with projected gradient steps, and the attacked images are fitted."""
+"""PGD adversarial training: every batch is attacked by projected gradient steps, and the attacked images are fitted."""
 
 from __future__ import annotations
 

@@ -241,6 +241,8 @@ class Report(BaseModel):
     environment: dict[str, str]
     manifest: list[Row]
     commands: list[str]
+    checkpoints: list[Row] = []
+    settings: dict[str, Any] = {}
     volatile: dict[str, Any]
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
+from robust import torchvision
 from robust.calibration import metrics
 
 
@@ -32,6 +33,17 @@ def test_ece_and_mce_equal_the_definition(bins):
     expected, largest = by_hand_ece(p, y, bins)
     assert metrics.ece(p, y, bins) == pytest.approx(expected, abs=1e-12)
     assert metrics.mce(p, y, bins) == pytest.approx(largest, abs=1e-12)
+
+
+@pytest.mark.parametrize("bins", [15, 20])
+def test_ece_and_mce_equal_torchmetrics(bins):
+    torchvision.load()
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    p, y = random_case(6)
+    for norm, ours in (("l1", metrics.ece), ("max", metrics.mce)):
+        theirs = multiclass_calibration_error(torch.tensor(p), torch.tensor(y), 5, n_bins=bins, norm=norm)
+        assert ours(p, y, bins) == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_brier_and_nll_equal_scikit_learn():

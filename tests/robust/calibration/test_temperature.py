@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from robust.calibration.temperature import Temperature
 
@@ -21,7 +21,7 @@ def case(temperature=2.5, n=4000, classes=6, seed=0):
 def test_equals_a_scalar_minimiser():
     logits, labels = case()
     found = minimize_scalar(
-        lambda t: float(F.cross_entropy(logits / np.exp(t), labels)),
+        lambda t: float(cross_entropy(logits / np.exp(t), labels)),
         bounds=(-4, 4),
         method="bounded",
         options={"xatol": 1e-9},

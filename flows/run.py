@@ -1,0 +1,94 @@
+"""`robust run`: validate, start or join the home's server, run the flow, show a table, name the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from tasks import stopping
+from tasks.home import Home, activate
+from tasks.server import begin
+
+
+def run_studies(
+    studies: Sequence[str],
+    size: str,
+    changes: Sequence[str],
+    home: Path,
+    runner: str,
+    seeds: Sequence[int] | None,
+    quiet: bool,
+    as_json: bool,
+) -> Path:
+    """Run study files and folders of them; returns the path of the last report."""
+    files = study_files(studies)
+    _show_progress(quiet)
+    place = activate(Home(home))
+    server = begin(place)  # its start and our imports take seconds each: let them overlap
+    try:
+        from robust.study import load
+
+        specs = [load(path, cast("Any", size), changes, seeds) for path in files]
+        with server, stopping.on_signals():
+            from flows.study import runner as task_runner
+            from flows.study import study
+
+            paths = study.with_options(task_runner=task_runner(runner))(
+                files, cast("Literal['cpu']", size), list(changes), list(seeds) if seeds is not None else None
+            )
+    finally:
+        server.close()
+    for spec, path in zip(specs, paths):
+        report = json.loads(Path(path).with_name("report.json").read_text(encoding="utf-8"))
+        sys.stdout.write(json_lines(report) if as_json else f"\n{spec.title}\n{accuracy_table(report)}\n")
+    return Path(paths[-1])
+
+
+def study_files(studies: Sequence[str]) -> list[str]:
+    """The YAML files that the arguments name; a folder stands for all of its files.
+
+    Raises:
+        StudyError: if there is none.
+    """
+    from robust.yamltree import StudyError
+
+    files = []
+    for study in studies:
+        path = Path(study)
+        found = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not found or not all(file.is_file() for file in found):
+            raise StudyError([f"{study}:1: study: there is no such file or no .yaml file in it; check the path"])
+        files += [str(file) for file in found]
+    return files
+
+
+def accuracy_table(report: dict[str, Any]) -> str:
+    """Accuracy, interval and verdict of every network and evaluation, at most 80 columns."""
+    lines = [f"{'network':<24} {'evaluation':<15} {'eps':>7} {'accuracy':>8} {'95 % interval':>15}  verdict"]
+    for row in report["evaluations"]:
+        interval = f"{100 * row['low']:.1f}-{100 * row['high']:.1f}"
+        verdict = row["verdict"] if row["norm"] else ""
+        lines.append(
+            f"{row['model'][:24]:<24} {row['label'][:15]:<15} {row['eps'] or '':>7} "
+            f"{100 * row['accuracy']:>8.1f} {interval:>15}  {verdict}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def json_lines(report: dict[str, Any]) -> str:
+    """One JSON object a line for each evaluation."""
+    return "".join(json.dumps(row) + "\n" for row in report["evaluations"])
+
+
+def _show_progress(quiet: bool) -> None:
+    log = logging.getLogger("robust.progress")
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.propagate = False

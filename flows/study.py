@@ -1,0 +1,139 @@
+"""The flow `study`: prepare, train, evaluate, calibrate, detect, report; every heavy step a cached task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from robust.corruptions.clean import Clean
+from robust.study import Study, load
+from tasks.assemble import Outcome, last_ledger_of, ledger_of, moment, report_of, write_outcome
+from tasks.calibrate import calibrate, calibrate_work
+from tasks.detect import detect, detect_work
+from tasks.evaluate import evaluate, evaluate_works
+from tasks.examples import examples, examples_work, pictures
+from tasks.home import Home
+from tasks.manifest import Manifest
+from tasks.prepare import prepare, prepare_work
+from tasks.store import Store
+from tasks.track import Tracking
+from tasks.train import train, train_works
+from tasks.work import Work
+
+Shards = dict[tuple[str, int], Manifest]
+
+
+@flow(name="study", validate_parameters=True)
+def study(
+    studies: list[str],
+    size: Literal["smoke", "cpu", "full"] = "cpu",
+    changes: list[str] | None = None,
+    seeds: list[int] | None = None,
+) -> list[str]:
+    """Run study files one after the other; returns the paths of their reports."""
+    home = Home.current().create()
+    return [str(run_study(load(path, size, changes or (), seeds), path, home)) for path in studies]
+
+
+def run_study(spec: Study, source: str, home: Home) -> Path:
+    """One study inside the running flow; returns the path of report.html."""
+    store = Store.of(home)
+    outcome = Outcome(spec, prepare(prepare_work(spec.dataset, home)))
+    trainings = train_works(spec, outcome.data, home)
+    with Tracking(home, spec, outcome.data, flow_run.get_id() or "direct") as tracking:
+        for network, work in trainings.items():
+            hit = train.explain(work).hit
+            outcome.trained[network] = train(work)
+            tracking.trained(network, work, outcome.trained[network], hit, store)
+        _judge(outcome, trainings)
+        _measure(outcome, trainings)
+        rows, last = ledger_of(outcome, store), last_ledger_of(outcome, store)
+        shown = _pictures(outcome, trainings, rows, store)
+        report = report_of(outcome, rows, last, shown, commands(spec, source), moment(), store)
+        path = write_outcome(outcome, report, rows, last, home)
+        tracking.reported(report, path, home)
+    return path
+
+
+def _judge(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
+    """Every evaluation of every network, shard by shard over the task runner; the last weights too where they differ."""
+    spec, data = outcome.study, outcome.data
+    methods = {entry.label: entry.method for entry in spec.evaluations}
+    futures: dict[tuple[str, str, str, int], Any] = {}
+    for network, trained in outcome.trained.items():
+        training = trainings[network]
+        jobs = {"best": evaluate_works(spec, network, trained, training, methods, data, "test")}
+        if trained.files["last"].sha256 != trained.files["best"].sha256:
+            jobs["last"] = evaluate_works(spec, network, trained, training, methods, data, "test", "last")
+        if spec.calibrators:
+            jobs["calibrate"] = evaluate_works(spec, network, trained, training, {"clean": Clean()}, data, "calibrate")
+        for kind, works in jobs.items():
+            for (label, shard), work in works.items():
+                futures[kind, network, label, shard] = evaluate.submit(work)
+    for (kind, network, label, shard), future in futures.items():
+        place = {"best": outcome.judged, "last": outcome.last, "calibrate": outcome.fitting}[kind]
+        place.setdefault(network, {})[label, shard] = future.result()
+
+
+def _measure(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
+    """Calibration from the ledger rows, detection from one pass over each out-of-distribution set."""
+    spec, home = outcome.study, next(iter(trainings.values())).folder
+    calibrations, detections = {}, {}
+    for network, trained in outcome.trained.items():
+        if spec.calibrators:
+            fitting = list(outcome.fitting[network].values())
+            calibrations[network] = calibrate.submit(calibrate_work(spec, network, fitting, outcome.judged[network], home))
+        if spec.ood:
+            detections[network] = detect.submit(detect_work(spec, network, trained, trainings[network], outcome.data))
+    outcome.calibrated.update({network: future.result() for network, future in calibrations.items()})
+    outcome.detected.update({network: future.result() for network, future in detections.items()})
+
+
+def _pictures(outcome: Outcome, trainings: Mapping[str, Work], rows: Any, store: Store) -> list[dict[str, Any]]:
+    """The most fragile and the most robust samples as attacked images, made again from their seeds."""
+    from robust.report import worth_showing
+    from tasks.assemble import description
+
+    wanted: dict[tuple[str, str], list[int]] = {}
+    if outcome.study.report.examples:
+        for row in worth_showing(description(outcome), rows, outcome.study.report.examples):
+            wanted.setdefault((row["model"], row["evaluation"]), []).append(row["sample"])
+    futures = {
+        (network, label): examples.submit(
+            examples_work(outcome.study, network, label, samples, outcome.trained[network], trainings[network], outcome.data)
+        )
+        for (network, label), samples in wanted.items()
+    }
+    return [picture for (n, label), future in futures.items() for picture in pictures(future.result(), n, label, store)]
+
+
+def runner(kind: str, workers: int | None = None) -> TaskRunner[Any]:
+    """The task runner called `threads`, `processes` or `dask`; one worker a core unless told otherwise.
+
+    Raises:
+        ValueError: if there is no such runner.
+    """
+    count = workers or os.cpu_count() or 1
+    if kind == "threads":
+        return ThreadPoolTaskRunner(max_workers=count)
+    if kind == "processes":
+        from prefect.task_runners import ProcessPoolTaskRunner
+
+        return ProcessPoolTaskRunner(max_workers=count)
+    if kind == "dask":
+        from prefect_dask import DaskTaskRunner
+
+        return DaskTaskRunner(cluster_kwargs={"n_workers": count, "threads_per_worker": 1})
+    raise ValueError(f"--runner {kind}: use threads, processes or dask")
+
+
+def commands(spec: Study, source: str) -> list[str]:
+    """What a stranger types to get this report again."""
+    size = "" if spec.size == "cpu" else f" --size {spec.size}"
+    return [f"robust run {source}{size}", f"robust report {source}{size}"]

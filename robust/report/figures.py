@@ -1,0 +1,247 @@
+"""Draws the figures of a report as SVG: small panels, labelled directly, the same bytes for the same data.
+
+Text stays text, so that it takes the page's font; colours are named in one palette, so that the page can swap them in
+the dark. Hue, marker and dash all tell the series apart, so no reader depends on colour alone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from robust.report.document import FigureRow, Series
+
+# Okabe and Ito's colours, darkened until each has contrast 3:1 on white; the page holds their dark counterparts
+PALETTE = ("#0072b2", "#d55e00", "#00835f", "#b4578f", "#a86f00", "#2f93cc", "#5b6470")
+INK, MUTED, GRID = "#1f2429", "#69727d", "#e3e6ea"
+MARKERS = "os^DvPX"
+DASHES: tuple[tuple[float, ...], ...] = ((), (4, 2), (1, 1.5), (6, 2, 1, 2))
+WIDTH, HEIGHT = 4.5, 3.1  # inches
+FONT = 9.0
+LABELLED = 12  # series that get a label at their end; more would cover each other
+
+STYLE = {
+    "svg.hashsalt": "robust",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": FONT,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": FONT - 1,
+    "ytick.labelsize": FONT - 1,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+}
+
+
+def draw(figure: FigureRow) -> str:
+    """One figure as a complete SVG document."""
+    # names may hold characters that the measuring font lacks; the reader's font draws them
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        drawing = Figure(figsize=(WIDTH, HEIGHT))
+        counted = [s for s in figure.series if s.mark == "bars" and s.count]
+        margin = _label_margin(figure)
+        bottom = 0.34 if counted else 0.155
+        axes = drawing.add_axes((0.125, bottom, 0.86 - margin, 0.965 - bottom))
+        _frame(axes, figure)
+        for series in figure.series:
+            _MARKS[series.mark](axes, series)
+        _ends(axes, figure)
+        if counted:
+            strip = drawing.add_axes((0.125, 0.155, 0.86 - margin, 0.135), sharex=axes)
+            _strip(strip, counted[0], figure.x_label)
+            axes.set_xlabel("")
+            axes.tick_params(labelbottom=False)
+        target = io.StringIO()
+        drawing.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _clean(target.getvalue(), figure)
+
+
+def _frame(axes: Axes, figure: FigureRow) -> None:
+    axes.set_xlabel(figure.x_label)
+    axes.set_ylabel(figure.y_label)
+    for axis, log in ((axes.xaxis, figure.x_log), (axes.yaxis, figure.y_log)):
+        if log:
+            (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+            axis.set_minor_formatter(NullFormatter())
+        else:
+            axis.set_major_locator(MaxNLocator(6))
+        axis.set_major_formatter(FuncFormatter(_number))
+    if figure.x_range:
+        axes.set_xlim(*figure.x_range)
+    if figure.y_range:
+        low, high = figure.y_range
+        axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+    if figure.diagonal:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, dashes=(3, 2))
+
+
+def _number(value: float, position: int | None) -> str:
+    return f"{value:.6g}".replace("-", "−")
+
+
+def _line(axes: Axes, series: Series) -> None:
+    colour, dash = PALETTE[series.colour % len(PALETTE)], DASHES[series.dash % len(DASHES)]
+    marker = MARKERS[series.colour % len(MARKERS)] if len(series.x) <= 20 else ""
+    axes.plot(series.x, series.y, color=colour, dashes=dash, marker=marker, markeredgewidth=0)
+    if series.low and series.high:
+        axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.16, linewidth=0)
+
+
+def _steps(axes: Axes, series: Series) -> None:
+    dash = DASHES[series.dash % len(DASHES)]
+    axes.plot(series.x, series.y, color=PALETTE[series.colour % len(PALETTE)], dashes=dash, drawstyle="steps-post")
+
+
+def _points(axes: Axes, series: Series) -> None:
+    colour = PALETTE[series.colour % len(PALETTE)]
+    if series.low and series.high:
+        axes.vlines(series.x, series.low, series.high, color=colour, linewidth=1.2, alpha=0.6)
+    axes.plot(series.x, series.y, color=colour, marker=MARKERS[series.colour % len(MARKERS)], linestyle="", markersize=6)
+
+
+def _bars(axes: Axes, series: Series) -> None:
+    colour = PALETTE[series.colour % len(PALETTE)]
+    width = 0.046
+    axes.bar(series.x, series.y, width=width, color=colour, alpha=0.32, linewidth=0)
+    axes.hlines(series.y, [x - width / 2 for x in series.x], [x + width / 2 for x in series.x], color=colour)
+    if series.low and series.high:
+        axes.vlines(series.x, series.low, series.high, color=colour, linewidth=0.9)
+
+
+def _histogram(axes: Axes, series: Series) -> None:
+    colour, dash = PALETTE[series.colour % len(PALETTE)], DASHES[series.colour % len(DASHES)]
+    axes.fill_between(series.x, series.y, step="mid", color=colour, alpha=0.18, linewidth=0)
+    axes.plot(series.x, series.y, color=colour, dashes=dash, drawstyle="steps-mid", linewidth=1.2)
+    axes.set_ylim(bottom=0)
+
+
+_MARKS = {"line": _line, "steps": _steps, "points": _points, "bars": _bars, "histogram": _histogram}
+
+
+def _strip(axes: Axes, series: Series, label: str) -> None:
+    """How many images each bar stands on."""
+    axes.bar(series.x, series.count or [], width=0.046, color=MUTED, alpha=0.55, linewidth=0)
+    axes.set_ylim(0, max(series.count or [1]) * 1.05)
+    axes.set_yticks([0, max(series.count or [1])])
+    axes.set_xlabel(label)
+    axes.set_ylabel("images")
+    axes.grid(visible=False)
+
+
+def _labelled(figure: FigureRow) -> list[Series]:
+    found = [s for s in figure.series if s.direct and s.x]
+    return found if len(found) <= LABELLED else []
+
+
+def _label_margin(figure: FigureRow) -> float:
+    """Share of the width that labels at the right need; histograms and clouds carry them inside."""
+    lines = [s for s in _labelled(figure) if s.mark in ("line", "steps") and not figure.diagonal]
+    longest = max((len(_short(s.label)) for s in lines), default=0)
+    return min(0.36, longest * FONT * 0.56 / 72 / WIDTH) + 0.02 if lines else 0.0
+
+
+def _ends(axes: Axes, figure: FigureRow) -> None:
+    """Write each series' name beside it, moved apart where two would touch."""
+    found = _labelled(figure)
+    if not found:
+        return
+    if figure.diagonal or found[0].mark == "histogram":
+        _corner(axes, found, 0.03 if figure.diagonal else _emptier_side(found))
+        return
+    inside = found[0].mark == "points"
+    anchors = [(max(s.x), s.y[s.x.index(max(s.x))]) for s in found]
+    heights = [axes.transAxes.inverted().transform(axes.transData.transform(a))[1] for a in anchors]
+    for series, anchor, height in zip(found, anchors, _apart(heights)):
+        if inside:
+            near_right = axes.transAxes.inverted().transform(axes.transData.transform(anchor))[0] > 0.5
+            place, align, shift = (anchor[0], height), "right" if near_right else "left", -7 if near_right else 7
+            system = axes.get_xaxis_transform()
+        else:
+            place, align, shift, system = (1.0, height), "left", 4, axes.transAxes
+        axes.annotate(
+            _short(series.label),
+            place,
+            xycoords=system,
+            xytext=(shift, 0),
+            textcoords="offset points",
+            color=PALETTE[series.colour % len(PALETTE)],
+            ha=align,
+            va="center",
+            fontsize=FONT - 0.5,
+            annotation_clip=False,
+        )
+
+
+def _corner(axes: Axes, found: Sequence[Series], left: float) -> None:
+    """Names in a corner of the axes, for figures whose series have no ends."""
+    right = left > 0.5
+    for row, series in enumerate(found):
+        axes.text(
+            left,
+            0.95 - 0.085 * row,
+            _short(series.label),
+            transform=axes.transAxes,
+            color=PALETTE[series.colour % len(PALETTE)],
+            ha="right" if right else "left",
+            va="top",
+            fontsize=FONT - 0.5,
+        )
+
+
+def _emptier_side(found: Sequence[Series]) -> float:
+    """0.03 or 0.97: the side of a histogram with less mass, where the names hide nothing."""
+    left = sum(sum(s.y[: len(s.y) // 2]) for s in found)
+    right = sum(sum(s.y[len(s.y) // 2 :]) for s in found)
+    return 0.03 if left < right else 0.97
+
+
+def _apart(heights: Sequence[float], gap: float = 0.068) -> list[float]:
+    """Heights in [0,1] moved up and down just enough that each keeps its distance, in the same order."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed: list[float] = []
+    for i in order:
+        placed.append(max(heights[i], placed[-1] + gap) if placed else heights[i])
+    over = max(0.0, placed[-1] - 1.0) if placed else 0.0
+    placed = [p - over for p in placed]
+    for j in range(len(placed) - 2, -1, -1):
+        placed[j] = min(placed[j], placed[j + 1] - gap)
+    moved = dict(zip(order, placed))
+    return [moved[i] for i in range(len(heights))]
+
+
+def _short(label: str, limit: int = 24) -> str:
+    return label if len(label) <= limit else label[: limit - 1] + "…"
+
+
+def _clean(svg: str, figure: FigureRow) -> str:
+    """Without prolog and metadata; ids are kept only where used, and carry the figure's own, for one page of many."""
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    used = set(re.findall(r"(?:url\(#|xlink:href=\"#)([\w.-]+)", svg))
+    svg = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{figure.id}.{m[1]}"' if m[1] in used else "", svg)
+    return re.sub(r"(url\(#|xlink:href=\"#)([\w.-]+)", rf"\1{figure.id}.\2", svg)
+
+
+def themed(svg: str) -> str:
+    """The drawing with its colours as variables of the page, which change in the dark."""
+    names = {colour: f"c{i}" for i, colour in enumerate(PALETTE)} | {INK: "ink", MUTED: "muted", GRID: "grid"}
+    return re.sub("|".join(names), lambda m: f"var(--{names[m[0]]}, {m[0]})", svg)

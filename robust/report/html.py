@@ -1,0 +1,134 @@
+"""The report as one self-contained HTML page: no network, no outside font or script, names escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from robust.report.document import FigureRow, Report
+from robust.report.figures import themed
+
+TEMPLATES = Path(__file__).parent / "templates"
+NARROW_SPACE = "\u202f"
+FEW_ROWS = 24  # a longer table of comparisons shows clean and worst-case rows only; the CSV has all
+WEAKEST = 5  # classes shown of each group
+
+
+def page(report: Report, drawings: Mapping[str, str], dark: bool = True) -> str:
+    """The page.
+
+    Args:
+        report: the document.
+        drawings: SVG of each figure by id.
+        dark: whether figures follow the reader's colour scheme; paper wants plain colours.
+    """
+    shown = {id: themed(svg) if dark else svg for id, svg in drawings.items()}
+    return _environment().get_template("report.html.j2").render(
+        report=report,
+        svg={id: Markup(svg) for id, svg in shown.items()},  # noqa: S704 - drawn by us; names are escaped in it
+        css=Markup(_source("report.css")),  # noqa: S704 - our own file
+        script=Markup(_source("report.js")),  # noqa: S704 - our own file
+        figures=_by_group(report.figures),
+        rows=[*report.evaluations, *report.worst_case],
+        several_seeds=any(row.seeds > 1 for row in report.groups),
+        differences=_differences(report),
+        classes=_weakest(report),
+        strips=_strips(report),
+        costs=[row for row in report.evaluations if row.forward or row.backward or row.queries],
+        class_name=_class_names(report.dataset.classes),
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"percent": percent, "number": number, "p_value": p_value, "count": count, "points": points}
+    return environment
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage: 81.2 %."""
+    return "–" if value is None else f"{value * 100:.1f}{NARROW_SPACE}%"
+
+
+def points(value: float | None) -> str:
+    """A difference of fractions in percentage points, with its sign: +3.1."""
+    return "–" if value is None else f"{value * 100:+.1f}".replace("-", "−")
+
+
+def number(value: Any) -> str:
+    """A measured number with four significant digits; text as it is; a dash for what is not known."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return count(value) if isinstance(value, int) else f"{value:.4g}".replace("-", "−")
+
+
+def count(value: float) -> str:
+    """A whole number with narrow spaces between thousands."""
+    return f"{round(value):,}".replace(",", NARROW_SPACE).replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    """A p-value as papers print it."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _by_group(figures: Sequence[FigureRow]) -> dict[str, list[FigureRow]]:
+    found: dict[str, list[FigureRow]] = {}
+    for figure in figures:
+        found.setdefault(figure.group, []).append(figure)
+    return found
+
+
+def _differences(report: Report) -> list[Any]:
+    if len(report.differences) <= FEW_ROWS:
+        return list(report.differences)
+    clean = {row.label for row in report.evaluations if row.name == "clean"}
+    worst = {row.label for row in report.worst_case}
+    return [row for row in report.differences if row.label in clean | worst]
+
+
+def _weakest(report: Report) -> list[dict[str, Any]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in report.classes:
+        plain = row.model_dump()
+        found.setdefault(plain["group"], []).append(plain)
+    return [row for rows in found.values() for row in rows[:WEAKEST]]
+
+
+def _strips(report: Report) -> list[dict[str, Any]]:
+    """Examples of one model under one evaluation, as a strip of pictures."""
+    found: dict[tuple[str, str], list[Any]] = {}
+    for example in report.examples:
+        found.setdefault((example.model, example.evaluation), []).append(example)
+    return [
+        {"model": model, "evaluation": evaluation, "examples": examples, "magnified": _range(examples)}
+        for (model, evaluation), examples in found.items()
+    ]
+
+
+def _range(examples: Sequence[Any]) -> str:
+    times = sorted({example.magnified for example in examples})
+    return f"{times[0]:g}" if len(times) == 1 else f"{times[0]:g} to {times[-1]:g}"
+
+
+def _class_names(classes: Sequence[str]) -> Any:
+    def name(k: int) -> str:
+        return classes[k] if 0 <= k < len(classes) else str(k)
+
+    return name
+
+
+def _source(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")

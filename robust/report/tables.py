@@ -1,0 +1,80 @@
+"""The report's tables as CSV and LaTeX: complete, in the order of report.json, with names escaped."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from robust.report.document import FigureRow, Report
+
+TABLES = (
+    "evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims",
+    "evidence", "classes", "fragile", "sturdy",
+)  # fmt: skip
+LATEX = ("evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims")
+LEFT_OUT = {"name", "reasons", "members", "sentence", "forward", "backward", "queries", "seeds_error", "samples_error"}
+
+
+def figure_csv(figure: FigureRow) -> str:
+    """The numbers behind a figure, one row a point: series, x, y, and where known low, high, count."""
+    columns = ["series", figure.x_label or "x", figure.y_label or "y"]
+    further = [name for name in ("low", "high", "count") if any(getattr(s, name) for s in figure.series)]
+    rows: list[list[Any]] = [[*columns, *further]]
+    for series in figure.series:
+        extras = [getattr(series, name) or [""] * len(series.x) for name in further]
+        rows += [[series.label, *point] for point in zip(series.x, series.y, *extras)]
+    return _csv(rows)
+
+
+def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of a table; lists are joined by `; `."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return _csv([columns, *[[_cell(row.get(column)) for column in columns] for row in rows]])
+
+
+def csv_files(report: Report) -> dict[str, str]:
+    """Name and text of every CSV: one for each figure, one for each table that is not empty."""
+    plain = report.model_dump(mode="json", include=set(TABLES))
+    files = {f"{name.replace('_', '-')}.csv": table_csv(plain[name]) for name in TABLES if plain[name]}
+    return files | {figure.csv: figure_csv(figure) for figure in report.figures}
+
+
+def latex_files(report: Report) -> dict[str, str]:
+    """Name and text of every LaTeX table, for `\\input` in a paper that loads booktabs."""
+    plain = report.model_dump(mode="json", include=set(LATEX))
+    return {f"{name.replace('_', '-')}.tex": latex(plain[name]) for name in LATEX if plain[name]}
+
+
+def latex(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A booktabs table; every name and heading is escaped."""
+    frame = pd.DataFrame(list(rows))
+    frame = frame[[c for c in frame.columns if c not in LEFT_OUT and not frame[c].isna().all()]]
+    frame = frame.map(_text)
+    frame.columns = [str(c).replace("_", " ") for c in frame.columns]
+    style = frame.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")
+    text: str = style.to_latex(hrules=True, column_format="l" * len(frame.columns))
+    return text
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
+    return str(_cell(value))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return "; ".join(str(item) for item in value)
+    return "" if value is None else value
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    target = io.StringIO()
+    csv.writer(target, lineterminator="\n").writerows(rows)
+    return target.getvalue()

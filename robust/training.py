@@ -1,0 +1,336 @@
+"""The one training loop: an architecture, an objective and two splits in; the best and the last weights out.
+
+Read `train` top to bottom. What varies between methods lives in the objective (`loss`, hooks, `selection`); which
+samples stand in a batch and what the learning rate is are pure functions of the step, so a checkpoint is the weights,
+the optimiser, the random generators, the objective's state and one number. A run that was killed and resumed ends
+with the bytes of one that was not (CPU, equal thread count).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robust.batches import Batches
+from robust.checkpoint import Weights, load_checkpoint, load_weights, save_checkpoint, save_weights, weights_of
+from robust.classifier import Classifier
+from robust.datasets.dataset import Dataset
+from robust.models.model import Model
+from robust.numerics import Passes, own_numerics, random_state, set_random_state
+from robust.objectives.objective import Batch, Objective, State
+from robust.optimisation import learning_rate, make_optimizer
+from robust.progress import Listener, Progress, silent
+from robust.randomness import Randomness
+
+__all__ = ["Interrupted", "Trained", "TrainingError", "load_weights", "save_weights", "train", "weights_of"]
+
+CHECKPOINT = "checkpoint.pt"
+AUTOCAST = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+
+
+class TrainingError(RuntimeError):
+    """The training cannot go on: a loss or gradient is not finite. The message is the diagnosis."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the caller asked for it
+    """`stop` said so. The state is saved where a folder was given; the same call goes on from there."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves.
+
+    Attributes:
+        classifier: eval mode, with the best weights.
+        best: weights after the epoch with the highest score on select; the earliest of equals.
+        last: weights after the last epoch.
+        best_epoch: which epoch (from 1) `best` is.
+        history: one row an epoch: epoch, learning_rate, loss and the objective's terms (means over the epoch),
+            gradient_norm, and select_accuracy (clean), select_score (what the choice is made by) where select was
+            looked at. Deterministic; pandas.DataFrame(history) is the table.
+        forward, backward: images passed through the network, selection included.
+        seconds: wall time of all sessions together.
+    """
+
+    classifier: Classifier
+    best: Weights
+    last: Weights
+    best_epoch: int
+    history: list[dict[str, float]]
+    forward: int
+    backward: int
+    seconds: float
+
+
+def train(
+    model: Model | Classifier,
+    objective: Objective,
+    train_set: Dataset,
+    select_set: Dataset,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    device: str | torch.device | None = None,
+    threads: int | None = None,
+    checkpoint_steps: int | None = None,
+    checkpoint_seconds: float | None = 60.0,
+    listener: Listener = silent,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train, or go on with a training that was interrupted.
+
+    Args:
+        model: an architecture, initialised by `seed`; or a classifier to train further, in place.
+        objective: what is minimised; `objective.training` holds the optimiser's settings.
+        train_set, select_set: what is fitted, and what chooses the checkpoint.
+        seed: keys initialisation, order, augmentation and every other draw.
+        folder: where `checkpoint.pt` is written and found again; None trains without a net.
+        device: cuda where there is one, else cpu.
+        threads: torch's threads within an operation, for the time of this call. The count changes bits.
+        checkpoint_steps, checkpoint_seconds: a checkpoint at least this often; None switches that clock off.
+        listener: told the progress about once a second and after each epoch.
+        stop: asked after each step.
+
+    Raises:
+        TrainingError: if a loss or gradient is not finite; the last good checkpoint stays.
+        Interrupted: if `stop` returned True.
+        CheckpointError: if the folder's checkpoint is damaged or belongs to another training.
+    """
+    if len(select_set) == 0:
+        raise ValueError(f"the select split of {select_set.name} is empty: there is nothing to choose a checkpoint by")
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with own_numerics(seed, where, threads):
+        run = _Run(model, objective, train_set, seed, where)
+        identity = _identity(model, run.classifier, objective, train_set, select_set, seed, where)
+        path = None if folder is None else Path(folder) / CHECKPOINT
+        if path is not None and path.exists():
+            run.restore(load_checkpoint(path, identity))
+        clock = _Clock(run, listener, checkpoint_steps, checkpoint_seconds)
+        while run.step < run.batches.total:
+            terms = _optimise(run, run.batches.batch(run.step))
+            run.step += 1
+            if run.step % run.batches.per_epoch == 0:
+                _finish_epoch(run, select_set, seed)
+            clock.tell(run, terms)
+            finished, stopping = run.step == run.batches.total, stop()
+            if path is not None and (finished or stopping or clock.checkpoint_due(run)):
+                save_checkpoint(run.snapshot(), identity, path)
+            if stopping and not finished:
+                kept = f"saved in {path}" if path else "not saved: no folder was given"
+                raise Interrupted(f"stopped after step {run.step} of {run.batches.total}; {kept}")
+        return run.result()
+
+
+class _Run:
+    """Everything that changes during a training, and how it goes into a checkpoint and comes out."""
+
+    def __init__(
+        self, model: Model | Classifier, objective: Objective, train_set: Dataset, seed: int, device: torch.device
+    ) -> None:
+        training = objective.training
+        built = model if isinstance(model, Classifier) else model.classifier(train_set.inputs())
+        self.classifier, self.objective, self.device = built.to(device), objective, device
+        size, epochs, augment = training.batch_size, training.epochs, training.augment
+        self.batches = Batches(train_set, size, epochs, seed, augment, device, built.dtype)
+        self.optimizer = make_optimizer(built, training)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "16")
+        self.state: State = objective.start(built, self.batches.batch(0).images, seed)
+        self.step = 0
+        self.sums: dict[str, Tensor] = {}  # of the terms in this epoch
+        self.history: list[dict[str, float]] = []
+        self.best, self.best_score, self.best_epoch = weights_of(built), -1.0, 0
+        self.passes = Passes(built)
+        self.earlier, self.started = 0.0, time.perf_counter()
+        if training.compile:
+            built.module.compile()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of this session and of those before it."""
+        return self.earlier + time.perf_counter() - self.started
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state, as a checkpoint stores it.
+
+        Raises:
+            TrainingError: if a weight is not finite, so that a checkpoint is always a good one.
+        """
+        if not all(value.isfinite().all() for value in self.classifier.module.state_dict().values()):
+            raise TrainingError(f"a weight is NaN or infinite after step {self.step}; lower training.lr")
+        return {
+            "weights": self.classifier.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "state": self.state,
+            "step": self.step,
+            "sums": self.sums,
+            "history": self.history,
+            "best": {"weights": self.best, "score": self.best_score, "epoch": self.best_epoch},
+            "passes": [self.passes.forward, self.passes.backward],
+            "random": random_state(self.device),
+            "seconds": self.seconds,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on where `snapshot` was taken."""
+        self.classifier.module.load_state_dict(saved["weights"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.state, self.step, self.sums, self.history = (saved[k] for k in ("state", "step", "sums", "history"))
+        best = saved["best"]
+        self.best, self.best_score, self.best_epoch = best["weights"], best["score"], best["epoch"]
+        self.passes.forward, self.passes.backward = saved["passes"]
+        set_random_state(saved["random"], self.device)
+        self.earlier, self.started = saved["seconds"], time.perf_counter()
+
+    def result(self) -> Trained:
+        """The end of the run; the classifier is left with its best weights."""
+        self.passes.remove()
+        last, seconds = weights_of(self.classifier), self.seconds
+        self.classifier.module.load_state_dict(self.best)
+        return Trained(
+            self.classifier.eval(),
+            self.best,
+            last,
+            self.best_epoch,
+            self.history,
+            self.passes.forward,
+            self.passes.backward,
+            seconds,
+        )
+
+
+def _optimise(run: _Run, batch: Batch) -> dict[str, Tensor]:
+    """One optimiser step; returns the loss, its terms and the gradient's norm."""
+    training, parameters = run.objective.training, run.optimizer.param_groups[0]["params"]
+    rate = learning_rate(training, batch.step, run.batches.total, run.batches.per_epoch)
+    run.optimizer.param_groups[0]["lr"] = rate
+    run.classifier.train()
+    with torch.autocast(run.device.type, AUTOCAST[training.precision], enabled=training.precision != "32"):
+        loss = run.objective.loss(run.classifier, batch, run.state)
+    run.optimizer.zero_grad(set_to_none=True)
+    run.scaler.scale(loss.total).backward()
+    run.scaler.unscale_(run.optimizer)
+    run.objective.before_step(run.classifier, run.state)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    terms = {"loss": loss.total.detach(), **loss.terms, "gradient_norm": norm}
+    # under the fp16 scaler an infinite gradient is ordinary: that step is left out and the scale lowered
+    watched = loss.total.detach() if run.scaler.is_enabled() else loss.total.detach() + norm
+    if not watched.isfinite():
+        raise TrainingError(_diagnosis(run, batch, rate, terms))
+    if training.clip_norm is not None:
+        nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    run.objective.after_step(run.classifier, run.state)
+    for name, value in terms.items():
+        run.sums[name] = run.sums.get(name, 0.0) + value.double()
+    return terms
+
+
+def _finish_epoch(run: _Run, select_set: Dataset, seed: int) -> None:
+    """Means of the epoch into the history; a look at select where one is due; the best weights kept."""
+    training, epoch = run.objective.training, run.step // run.batches.per_epoch
+    run.objective.after_epoch(run.classifier, run.state)
+    row = {"epoch": float(epoch), "learning_rate": float(run.optimizer.param_groups[0]["lr"])}
+    row |= {name: float(value) / run.batches.per_epoch for name, value in run.sums.items()}
+    run.sums = {}
+    if epoch % training.select_every == 0 or epoch == training.epochs:
+        accuracy, score = _select(run, select_set, seed)
+        row |= {"select_accuracy": accuracy, "select_score": score}
+        if score > run.best_score:
+            run.best, run.best_score, run.best_epoch = weights_of(run.classifier), score, epoch
+    run.history.append(row)
+
+
+def _select(run: _Run, select_set: Dataset, seed: int) -> tuple[float, float]:
+    """Clean accuracy on select, and the share that the objective's own `selection` counts as right."""
+    looked_at = select_set.subset(slice(0, run.objective.training.select_samples))
+    clean, right = 0, 0
+    with run.classifier.frozen():
+        for images, labels, ids in looked_at.batches(250):
+            x, y = images.to(run.device, run.classifier.dtype), labels.to(run.device)
+            with torch.no_grad():
+                clean += int((run.classifier(x).argmax(1) == y).sum())
+            right += int(run.objective.selection(run.classifier, x, y, Randomness.of(seed, ids, "select")).sum())
+    return clean / len(looked_at), right / len(looked_at)
+
+
+@dataclass
+class _Clock:
+    """When to tell the listener and when to write a checkpoint."""
+
+    run: _Run
+    listener: Listener
+    every_steps: int | None
+    every_seconds: float | None
+    first_step: int = field(init=False)
+    told: float = 0.0
+    saved: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.first_step = self.run.step
+
+    def tell(self, run: _Run, terms: dict[str, Tensor]) -> None:
+        """Report about once a second, and after each epoch; reading the terms waits for the device."""
+        now = time.perf_counter()
+        if now - self.told < 1.0 and run.step % run.batches.per_epoch:
+            return
+        self.told = now
+        pace = (run.step - self.first_step) / max(1e-9, now - run.started)
+        shown = {name: float(value) for name, value in terms.items()} | {
+            "epoch": run.step / run.batches.per_epoch,
+            "learning_rate": float(run.optimizer.param_groups[0]["lr"]),
+        }
+        if run.history and run.step % run.batches.per_epoch == 0:
+            shown |= {name: value for name, value in run.history[-1].items() if name.startswith("select")}
+        eta = (run.batches.total - run.step) / max(1e-9, pace)
+        self.listener(Progress(run.step, run.batches.total, run.seconds, pace * run.batches.batch_size, eta, shown))
+
+    def checkpoint_due(self, run: _Run) -> bool:
+        """Whether one of the two clocks has run out; starts the second one anew."""
+        now = time.perf_counter()
+        by_steps = self.every_steps is not None and run.step % self.every_steps == 0
+        by_time = self.every_seconds is not None and now - self.saved >= self.every_seconds
+        if by_steps or by_time:
+            self.saved = now
+        return by_steps or by_time
+
+
+def _identity(
+    model: Model | Classifier,
+    classifier: Classifier,
+    objective: Objective,
+    train_set: Dataset,
+    select_set: Dataset,
+    seed: int,
+    device: torch.device,
+) -> dict[str, str]:
+    """What must be equal for a checkpoint to belong to this training."""
+    kind = model.digest() if isinstance(model, Model) else type(classifier.module).__qualname__
+    return {
+        "model": kind,
+        "objective": objective.digest(),
+        "train split": train_set.digest,
+        "select split": select_set.digest,
+        "seed": str(seed),
+        "device": device.type,
+    }
+
+
+def _diagnosis(run: _Run, batch: Batch, rate: float, terms: dict[str, Tensor]) -> str:
+    """What a person needs to see when a loss is not finite."""
+    largest = max((float(p.detach().abs().max()) for p in run.classifier.parameters() if p.numel()), default=0.0)
+    shown = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
+    return (
+        f"the loss or its gradient is not finite in epoch {batch.epoch + 1}, step {batch.step + 1} of "
+        f"{run.batches.total}: {shown}; learning rate {rate:.4g}, largest weight {largest:.4g}. Lower training.lr, "
+        "set training.clip_norm, or lengthen training.warmup; the last good checkpoint is kept"
+    )

@@ -1,0 +1,1 @@
+"""Tasks: units of work, and the only place that speaks to MLflow."""

@@ -1,0 +1,241 @@
+"""Assemble: from the shards of a study to its ledger, and from the ledger to report.json and the report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+import pyarrow as pa
+
+from robust import ledger
+from robust.attacks.attack import Attack
+from robust.method import fraction_text
+from tasks.home import Home
+from tasks.manifest import Manifest
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from robust.study import Study
+
+
+@dataclass
+class Outcome:
+    """What the tasks of one study returned, by network id (and evaluation label and shard)."""
+
+    study: Study
+    data: Manifest
+    trained: dict[str, Manifest] = field(default_factory=dict)
+    judged: dict[str, dict[tuple[str, int], Manifest]] = field(default_factory=dict)
+    last: dict[str, dict[tuple[str, int], Manifest]] = field(default_factory=dict)
+    fitting: dict[str, dict[tuple[str, int], Manifest]] = field(default_factory=dict)
+    calibrated: dict[str, Manifest] = field(default_factory=dict)
+    detected: dict[str, Manifest] = field(default_factory=dict)
+
+
+def ledger_of(outcome: Outcome, store: Store) -> pa.Table:
+    """All rows of a study: every evaluation of every best network, and its detection scores."""
+    parts = _parts(outcome.study, outcome.judged, store)
+    seeds = {network: seed for network, _, _, seed in outcome.study.networks()}
+    for network, manifest in outcome.detected.items():
+        rows = ledger.read(store.get(manifest.files["rows"])).to_pandas()
+        parts.append(ledger.table(rows.assign(model=network, seed=seeds[network])))
+    return ledger.merge(parts)
+
+
+def last_ledger_of(outcome: Outcome, store: Store) -> pa.Table:
+    """The same for the weights after the last epoch, where they differ from the best."""
+    return ledger.merge(_parts(outcome.study, outcome.last, store))
+
+
+def _parts(
+    study: Study, judged: Mapping[str, Mapping[tuple[str, int], Manifest]], store: Store
+) -> list[pa.Table]:
+    seeds = {network: seed for network, _, _, seed in study.networks()}
+    parts = []
+    for network, shards in judged.items():
+        for (label, _), manifest in shards.items():
+            rows = ledger.read(store.get(manifest.files["rows"])).to_pandas()
+            parts.append(ledger.table(rows.assign(model=network, seed=seeds[network], evaluation=label)))
+    return parts
+
+
+def costs_of(outcome: Outcome) -> pa.Table:
+    """Seconds and memory of each shard: measured when it was computed, whether now or in an earlier run."""
+    seeds = {network: seed for network, _, _, seed in outcome.study.networks()}
+    rows = [
+        (network, seeds[network], label, shard, int(cast("int", m.metrics["samples"])), m.timings["seconds"],
+         int(m.timings["peak_bytes"]))
+        for network, shards in outcome.judged.items()
+        for (label, shard), m in shards.items()
+    ]  # fmt: skip
+    columns = list(zip(*rows)) if rows else [[] for _ in ledger.COSTS]
+    return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, ledger.COSTS)], schema=ledger.COSTS)
+
+
+def description(outcome: Outcome) -> dict[str, Any]:
+    """The study as the report wants it: names, threat models, digests."""
+    study, data = outcome.study, outcome.data
+    digests, sizes = cast("dict[str, str]", data.facts["digests"]), cast("dict[str, int]", data.facts["sizes"])
+    return {
+        "name": study.title,
+        "size": study.size,
+        "title": study.report.title,
+        "dataset": {
+            "name": study.dataset.name,
+            "digest": digests["test"],
+            "split": "test",
+            "classes": data.facts["classes"],
+            "samples": sizes["test"],
+        },
+        "models": [
+            {
+                "id": network,
+                "model": model.label,
+                "objective": objective.label,
+                "seed": seed,
+                "sha256": outcome.trained[network].files["best"].sha256,
+            }
+            for network, model, objective, seed in study.networks()
+            if network in outcome.trained
+        ],
+        "evaluations": [_evaluation(entry.label, entry.method) for entry in study.evaluations],
+    }
+
+
+def _evaluation(label: str, method: Any) -> dict[str, Any]:
+    threat = method.threat if isinstance(method, Attack) else None
+    plain = {k: v for k, v in method.settings().items() if k not in ("name", "threat")}
+    return {
+        "label": label,
+        "name": method.name,
+        "norm": threat.norm if threat else None,
+        "eps": fraction_text(threat.eps) if threat and threat.eps is not None else None,
+        "protocol": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plain.items() if value is not None),
+    }
+
+
+def verdicts_of(study: Study, rows: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Verdict rows {model, evaluation, verdict, reasons} and the evidence behind them, from the ledger."""
+    from robust.diagnostics.verdict import decide, ledger_checks
+
+    methods = {entry.label: entry.method for entry in study.evaluations}
+    columns = ["model", "evaluation", "sample", "correct"]
+    frame = rows.select(columns).to_pandas()
+    frame = frame[frame["evaluation"].isin(methods)]
+    verdicts, evidence = [], []
+    for model, of_model in frame.groupby("model", sort=True):
+        checks = ledger_checks(of_model, methods)
+        evidence += [
+            {"model": model, "evaluation": c.evaluation, "check": c.check, "value": c.value, "passed": c.passed,
+             "detail": "" if c.passed else c.reason}
+            for c in checks
+        ]  # fmt: skip
+        for label, method in methods.items():
+            if isinstance(method, Attack):
+                verdict, reasons = decide([c for c in checks if c.evaluation == label])
+                verdicts.append({"model": model, "evaluation": label, "verdict": verdict, "reasons": reasons})
+    return verdicts, evidence
+
+
+def checkpoint_rows(outcome: Outcome, best: pa.Table, last: pa.Table) -> list[dict[str, Any]]:
+    """Accuracy of the chosen and of the last weights, side by side, so that nobody has to trust the choice."""
+    def accuracy(rows: pa.Table) -> pd.Series:
+        frame = rows.select(["model", "evaluation", "correct"]).to_pandas().dropna()
+        return frame.groupby(["model", "evaluation"])["correct"].mean()
+
+    chosen, final = accuracy(best), accuracy(last)
+    return [
+        {
+            "model": network,
+            "evaluation": entry.label,
+            "best_epoch": outcome.trained[network].metrics["best_epoch"],
+            "best": float(chosen[network, entry.label]),
+            "last": float(final.get((network, entry.label), chosen[network, entry.label])),
+        }
+        for network in outcome.trained
+        for entry in outcome.study.evaluations
+    ]
+
+
+def report_of(
+    outcome: Outcome,
+    rows: pa.Table,
+    last: pa.Table,
+    examples: Sequence[dict[str, Any]],
+    commands: Sequence[str],
+    volatile: dict[str, Any],
+    store: Store,
+) -> dict[str, Any]:
+    """report.json of one study."""
+    from robust.report import build
+
+    verdicts, evidence = verdicts_of(outcome.study, rows)
+    tables: dict[str, list[dict[str, Any]]] = {"calibration": [], "detection": [], "scores": [], "history": []}
+    for name, source, role in (
+        ("calibration", outcome.calibrated, "rows"),
+        ("detection", outcome.detected, "metrics"),
+        ("scores", outcome.detected, "kept"),
+        ("history", outcome.trained, "history"),
+    ):
+        for network, manifest in source.items():
+            found = json.loads(store.read(manifest.files[role]))
+            tables[name] += [{"model": network, **row} for row in found]
+    report = build(
+        description(outcome),
+        rows,
+        costs=costs_of(outcome),
+        verdicts=verdicts,
+        evidence=evidence,
+        examples=examples,
+        environment=versions(),
+        manifest=_inputs(outcome),
+        commands=commands,
+        volatile=volatile,
+        **tables,
+    )
+    return {**report, "checkpoints": checkpoint_rows(outcome, rows, last), "settings": outcome.study.settings()}
+
+
+def _inputs(outcome: Outcome) -> list[dict[str, Any]]:
+    return [
+        {"path": f"{network}/{file.name}", "sha256": file.sha256, "size": file.bytes}
+        for network, manifest in outcome.trained.items()
+        for role, file in sorted(manifest.files.items())
+    ]
+
+
+def versions() -> dict[str, str]:
+    """What a rerun must have to give the same bytes."""
+    import importlib.metadata
+
+    names = ("torch", "torchvision", "numpy", "pandas", "prefect", "mlflow", "robust-flows")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found}
+
+
+def write_outcome(outcome: Outcome, report: dict[str, Any], rows: pa.Table, last: pa.Table, home: Home) -> Path:
+    """The ledger, its costs and the report under the home; returns the path of report.html."""
+    from robust.report import render
+
+    title = outcome.study.title
+    ledger.write(rows, home.ledger / f"{title}.parquet")
+    ledger.write(last, home.ledger / f"{title}.last.parquet")
+    ledger.write(costs_of(outcome), home.ledger / f"{title}.costs.parquet")
+    return render(report, home.reports / title, pdf=outcome.study.report.pdf)
+
+
+def moment() -> dict[str, Any]:
+    """When and where: what differs between two equal runs."""
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": platform.node(),
+        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
+        "command": " ".join(Path(sys.argv[0]).name if i == 0 else part for i, part in enumerate(sys.argv)),
+    }

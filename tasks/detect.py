@@ -1,0 +1,143 @@
+"""Detect: one network's scores on its own test set and on every out-of-distribution set, and how well they separate."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tasks.cache import Numerics, Work, cached_task
+from tasks.code import modules_behind
+from tasks.home import Home
+from tasks.manifest import Manifest
+from tasks.networks import classifier_of, default_device, one_thread, split_of
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from robust.classifier import Classifier
+    from robust.datasets.dataset import Dataset
+    from robust.study import Study
+
+FIT_SAMPLES = 10_000  # training samples that detectors are fitted on
+KEPT_SCORES = 2_000  # scores of each set that histograms are drawn from
+
+
+@cached_task("detect", version=1, roots=("robust.detection.metrics", "robust.detection.detector", "robust.ledger"))
+def detect(work: Work, store: Store) -> Manifest:
+    """Metrics {score, ood, auroc, aupr, fpr95, ...}, ledger rows of all scores, and samples for the histograms."""
+    from robust.datasets.adapt import adapt
+    from robust.detection import metrics
+    from robust.registry import create
+
+    one_thread()
+    classifier = classifier_of(work.settings, store.get(work.reads["weights"]), work.context["device"])
+    own = split_of(work.context["dataset"], "test")
+    sets = {own.name: own} | {
+        label: adapt(split_of(settings, "test"), own.shape) for label, settings in work.settings["ood"].items()
+    }
+    detectors = {entry["label"]: create("detector", entry["method"]) for entry in work.settings["detectors"]}
+    scores = _scores(classifier, split_of(work.context["dataset"], "train"), sets, detectors, work.settings["seed"])
+    rows, kept = [], []
+    for detector, by_set in scores.items():
+        inside = by_set[own.name].numpy()
+        for name, outside in by_set.items():
+            kept.append({"score": detector, "set": name, "inside": name == own.name, "values": outside[:KEPT_SCORES].tolist()})
+            if name != own.name:
+                found = metrics.summary(inside, outside.numpy(), detector)
+                rows.append({"score": detector, "ood": name, "n": len(outside), **found})
+    with tempfile.TemporaryDirectory(dir=work.folder.cache) as folder:
+        path = Path(folder) / "scores.parquet"
+        _write_ledger(scores, sets, path)
+        ledger_rows = store.put(path, "scores.parquet")
+    return work.manifest(
+        files={
+            "metrics": store.put(json.dumps(rows, sort_keys=True).encode(), "detection.json"),
+            "kept": store.put(json.dumps(kept, sort_keys=True).encode(), "scores.json"),
+            "rows": ledger_rows,
+        }
+    )
+
+
+def _scores(
+    classifier: Classifier, train: Dataset, sets: dict[str, Dataset], detectors: dict[str, Any], seed: int
+) -> dict[str, dict[str, Tensor]]:
+    """Scores by detector and set; one pass over each set gives the features that all detectors share."""
+    from robust.detection.detector import Detector, head_of
+    from robust.randomness import Randomness
+
+    fit_set = train.subset(slice(0, FIT_SAMPLES))
+    features, logits, labels = _pass(classifier, fit_set)
+    passes = {name: _pass(classifier, data) for name, data in sets.items()}
+    found: dict[str, dict[str, Tensor]] = {}
+    for label, detector in detectors.items():
+        if isinstance(detector, Detector):
+            head = head_of(classifier, features, logits) if detector.needs_head else None
+            fitted = detector.fit_features(features, logits, labels, head)
+            found[label] = {name: detector.score_features(f, z, fitted) for name, (f, z, _) in passes.items()}
+            continue
+        rng = Randomness.of(seed, fit_set.ids.tolist(), label)
+        fitted = detector.fit_images(classifier, *fit_set.batch(slice(None))[:2], rng)
+        found[label] = {
+            name: detector.score_images(
+                classifier, data.batch(slice(None))[0], fitted, Randomness.of(seed, data.ids.tolist(), label, name)
+            )
+            for name, data in sets.items()
+        }
+    return found
+
+
+def _pass(classifier: Classifier, data: Dataset) -> tuple[Tensor, Tensor, Tensor]:
+    import torch
+
+    features, logits, labels = [], [], []
+    with torch.no_grad():
+        for images, batch_labels, _ in data.batches(250):
+            x = images.to(classifier.device, classifier.dtype)
+            features.append(classifier.features(x).cpu())
+            logits.append(classifier(x).cpu())
+            labels.append(batch_labels)
+    return torch.cat(features), torch.cat(logits), torch.cat(labels)
+
+
+def _write_ledger(scores: dict[str, dict[str, Tensor]], sets: dict[str, Dataset], path: Path) -> None:
+    import pandas as pd
+
+    from robust import ledger
+
+    frames: list[pd.DataFrame] = [
+        pd.DataFrame({"evaluation": f"{detector}@{name}", "sample": sets[name].ids, "score": values.numpy()})
+        for detector, by_set in scores.items()
+        for name, values in by_set.items()
+    ]
+    ledger.write(ledger.table(pd.concat(frames, ignore_index=True)), path)
+
+
+def detect_work(study: Study, network: str, trained: Manifest, training: Work, data: Manifest) -> Work:
+    """The detection of one network."""
+    digests = cast("dict[str, str]", data.facts["digests"])
+    device = default_device()
+    ood = {entry.label: entry.method.settings() for entry in study.ood}
+    return detect.work(
+        label=network,
+        settings={
+            "model": training.settings["model"],
+            "inputs": training.settings["inputs"],
+            "detectors": [{"label": e.label, "method": e.method.settings()} for e in study.detectors],
+            "ood": ood,
+            "seed": study.evaluation_seed,
+        },
+        reads={
+            "weights": trained.files["best"].sha256,
+            "train": digests["train"],
+            "test": digests["test"],
+            **{f"ood/{label}": split_of(settings, "test").digest for label, settings in ood.items()},
+        },
+        roots=modules_behind(*(e.method for e in (*study.detectors, *study.ood, *study.models))),
+        numerics=Numerics.of(device),
+        context={"dataset": study.dataset.settings(), "device": device},
+        home=training.folder,
+    )

@@ -1,0 +1,87 @@
+"""Examples: the attacked images that a report shows, made again from their seeds instead of stored for all samples."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, cast
+
+from tasks.cache import Numerics, Work, cached_task
+from tasks.code import modules_behind
+from tasks.manifest import Manifest
+from tasks.networks import classifier_of, one_thread, split_of
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from robust.attacks.attack import Attack
+    from robust.study import Study
+
+
+@cached_task("examples", version=1, roots=("robust.evaluation",))
+def examples(work: Work, store: Store) -> Manifest:
+    """Clean and attacked images of a few samples as uint8, rounded inside the ball."""
+    import numpy as np
+    import torch
+
+    from robust.evaluation import judge
+    from robust.registry import create
+
+    one_thread()
+    settings = work.settings
+    classifier = classifier_of(settings, store.get(work.reads["weights"]), work.context["device"])
+    split = split_of(work.context["dataset"], "test")
+    position = {int(sample): row for row, sample in enumerate(split.ids)}
+    images, labels, ids = split.batch([position[sample] for sample in settings["samples"]])
+    attack = cast("Attack", create("attack", settings["evaluation"]))
+    judged = judge(classifier, images, labels, ids, attack, settings["seed"], settings["batch"])
+    rounded = attack.threat.round_inside(judged.images.float(), images)
+    with torch.no_grad():
+        clean = classifier(images.to(classifier.device, classifier.dtype)).argmax(1).cpu()
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        sample=ids.numpy(),
+        label=labels.numpy(),
+        prediction_clean=clean.numpy(),
+        prediction_adv=judged.rows["prediction"].to_numpy(),
+        clean=(images * 255).round().to(torch.uint8).numpy(),
+        adversarial=(rounded * 255).round().to(torch.uint8).numpy(),
+    )
+    return work.manifest(files={"images": store.put(buffer.getvalue(), "examples.npz")})
+
+
+def examples_work(
+    study: Study, network: str, label: str, samples: list[int], trained: Manifest, training: Work, data: Manifest
+) -> Work:
+    """The pictures of one attack on one network."""
+    method = next(entry.method for entry in study.evaluations if entry.label == label)
+    return examples.work(
+        label=f"{network}/{label}",
+        settings={
+            "model": training.settings["model"],
+            "inputs": training.settings["inputs"],
+            "evaluation": method.settings(),
+            "samples": list(samples),
+            "seed": study.evaluation_seed,
+            "batch": study.batch,
+        },
+        reads={
+            "weights": trained.files["best"].sha256,
+            "data": cast("dict[str, str]", data.facts["digests"])["test"],
+        },
+        roots=modules_behind(method, *(entry.method for entry in study.models)),
+        numerics=Numerics.of(str(training.context["device"])),
+        context={"dataset": study.dataset.settings(), "device": training.context["device"]},
+        home=training.folder,
+    )
+
+
+def pictures(manifest: Manifest, network: str, label: str, store: Store) -> list[dict[str, Any]]:
+    """The stored images as the rows that `robust.report` takes."""
+    import numpy as np
+
+    with np.load(io.BytesIO(store.read(manifest.files["images"])), allow_pickle=False) as found:
+        arrays = dict(found)
+    return [
+        {"evaluation": label, "model": network, **{name: values[i] for name, values in arrays.items()}}
+        for i in range(len(arrays["sample"]))
+    ]
