@@ -7,6 +7,10 @@ class Contradiction(RuntimeError):  # noqa: N818 - a finding, not a malfunction
     """An attack succeeded inside a certificate: one of the two is wrong, and no number can be believed."""
 
 
+class InputError(ValueError):
+    """What was asked for cannot be; the message says what can."""
+
+
 def exit_code(error: BaseException) -> int:
     """2 for bad input, 3 for a contradiction, 130 for an interruption, 1 for everything else.
 

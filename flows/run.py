@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from flows.runners import check_runner, task_runner
 from tasks import stopping
 from tasks.home import Home, activate
 from tasks.server import begin
@@ -25,6 +26,7 @@ def run_studies(
     as_json: bool,
 ) -> Path:
     """Run study files and folders of them; returns the path of the last report."""
+    check_runner(runner)
     files = study_files(studies)
     _show_progress(quiet)
     place = activate(Home(home))
@@ -34,7 +36,6 @@ def run_studies(
 
         specs = [load(path, cast("Any", size), changes, seeds) for path in files]
         with server, stopping.on_signals():
-            from flows.study import runner as task_runner
             from flows.study import study
 
             paths = study.with_options(task_runner=task_runner(runner))(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from robust.corruptions.clean import Clean
 from robust.study import Study, load
@@ -111,26 +109,6 @@ def _pictures(outcome: Outcome, trainings: Mapping[str, Work], rows: Any, store:
         for (network, label), samples in wanted.items()
     }
     return [picture for (n, label), future in futures.items() for picture in pictures(future.result(), n, label, store)]
-
-
-def runner(kind: str, workers: int | None = None) -> TaskRunner[Any]:
-    """The task runner called `threads`, `processes` or `dask`; one worker a core unless told otherwise.
-
-    Raises:
-        ValueError: if there is no such runner.
-    """
-    count = workers or os.cpu_count() or 1
-    if kind == "threads":
-        return ThreadPoolTaskRunner(max_workers=count)
-    if kind == "processes":
-        from prefect.task_runners import ProcessPoolTaskRunner
-
-        return ProcessPoolTaskRunner(max_workers=count)
-    if kind == "dask":
-        from prefect_dask import DaskTaskRunner
-
-        return DaskTaskRunner(cluster_kwargs={"n_workers": count, "threads_per_worker": 1})
-    raise ValueError(f"--runner {kind}: use threads, processes or dask")
 
 
 def commands(spec: Study, source: str) -> list[str]:

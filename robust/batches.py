@@ -43,8 +43,6 @@ class Batches:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        if len(dataset) == 0:
-            raise ValueError(f"the training split of {dataset.name} is empty")
         self.dataset, self.seed, self.augment = dataset, seed, augment
         self.device, self.dtype = device, dtype
         self.batch_size = min(batch_size, len(dataset))

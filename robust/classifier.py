@@ -55,8 +55,9 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Penultimate features [N,D]: the module's own `features`, else the input of its last linear layer."""
-        if callable(getattr(self.module, "features", None)) and not isinstance(self.module.features, nn.Module):
-            found: Tensor = self.module.features(self.normalise(images))
+        own = getattr(self.module, "features", None)
+        if callable(own) and not isinstance(own, nn.Module):  # many networks call their trunk `features`
+            found: Tensor = own(self.normalise(images))
             return found.flatten(1)
         taken: list[Tensor] = []
         hook = last_linear(self.module).register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))

@@ -16,7 +16,7 @@ from robust.randomness import generator
 def own_numerics(seed: int, device: torch.device, threads: int | None) -> Iterator[None]:
     """Seeded generators, deterministic convolutions and a thread count; the caller's are put back afterwards."""
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(int(generator(seed, "training").integers(2**62)))
         torch.set_num_threads(threads or before[0])
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False

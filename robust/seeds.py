@@ -46,6 +46,13 @@ class Difference:
     only_first: int | None
     only_second: int | None
 
+    @property
+    def larger_than(self) -> str:
+        """Which variation the difference exceeds: both, samples, seeds or neither."""
+        over_samples = self.samples.excludes_zero()
+        over_seeds = self.seeds is not None and self.seeds.excludes_zero()
+        return ("neither", "seeds", "samples", "both")[2 * over_samples + over_seeds]
+
 
 def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     """Mean of independent runs with Student's interval: mean -+ t_{n-1} s / sqrt(n).
@@ -113,19 +120,17 @@ def difference_sentence(found: Difference, first: str, second: str, what: str = 
     size = f"{first} has {abs(found.effect) * 100:.1f} points {more} {what} than {second}"
     if found.effect == 0:
         size = f"{first} and {second} have the same {what}"
-    over_samples = found.samples.excludes_zero()
     if found.seeds is None:
-        verb = "is" if over_samples else "is not"
+        verb = "is" if found.larger_than == "samples" else "is not"
         untested = "over seeds it is untested (one run)"
         return f"{size}: the difference {verb} larger than the variation over samples; {untested}."
-    over_seeds = found.seeds.excludes_zero()
-    if over_samples and over_seeds:
+    if found.larger_than == "both":
         return f"{size}: the difference is larger than both the variation over samples and over seeds."
-    if over_samples or over_seeds:
-        larger, smaller = ("samples", "seeds") if over_samples else ("seeds", "samples")
-        tail = f"it is larger than that over {larger}, not than that over {smaller}"
-    else:
-        tail = "it is larger than neither"
+    tail = {
+        "samples": "it is larger than that over samples, not than that over seeds",
+        "seeds": "it is larger than that over seeds, not than that over samples",
+        "neither": "it is larger than neither",
+    }[found.larger_than]
     return f"{size}: the difference is not larger than both the variation over samples and over seeds; {tail}."
 
 

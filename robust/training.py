@@ -102,8 +102,6 @@ def train(
         Interrupted: if `stop` returned True.
         CheckpointError: if the folder's checkpoint is damaged or belongs to another training.
     """
-    if len(select_set) == 0:
-        raise ValueError(f"the select split of {select_set.name} is empty: there is nothing to choose a checkpoint by")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with own_numerics(seed, where, threads):
         run = _Run(model, objective, train_set, seed, where)

@@ -70,7 +70,7 @@ def _logits(store: Store, work: Work, prefix: str) -> Any:
 
     names = sorted((n for n in work.reads if n.rpartition("/")[0] == prefix), key=lambda n: int(n.rpartition("/")[2]))
     frame = pa.concat_tables([ledger.read(store.get(work.reads[name])) for name in names]).to_pandas()
-    return ledger.logits_of(frame), frame["label"].to_numpy()
+    return ledger.logits_of(frame), frame["label"].to_numpy(copy=True)
 
 
 def calibrate_work(

@@ -120,10 +120,10 @@ class Delivery:
                 str(version.version): version.run_id or "" for version in sorted(found, key=lambda v: int(v.version))
             }
 
-    def page(self, address: RunAddress, run_id: str) -> str:
-        """The run's page on the server."""
+    def experiment_of(self, run_id: str) -> str:
+        """The id of a run's experiment."""
         with translated():
-            return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment(address.experiment)}/runs/{run_id}"
+            return str(self.client().get_run(run_id).info.experiment_id)
 
     def _open(self, event: Event) -> None:
         client = self.client()
@@ -136,9 +136,8 @@ class Delivery:
         known = found.data.params if found else {}
         params = {name: value for name, value in event.data["params"].items() if name not in known}
         self._batch(run_id, params=params, tags=event.data["tags"])
-        source = event.data["tags"].get("robust.source_run_id")
-        if source:
-            self._adopt_model(run_id, source)
+        if event.data["tags"].get("robust.cache") == "hit":
+            self._adopt_source(run_id, event.data["tags"])
 
     def _metrics(self, event: Event) -> None:
         run_id = self.run_id(event.address)
@@ -260,20 +259,24 @@ class Delivery:
             self._models[run_id] = found
         return self._models[run_id]
 
-    def _adopt_model(self, run_id: str, source: str) -> None:
+    def _adopt_source(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Point a cache hit to the run that did the work, and to the model that was logged there."""
         from mlflow.entities import LoggedModelOutput
-        from mlflow.exceptions import MlflowException
 
-        try:
-            model_id = self._model_of(source)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return  # the source run was deleted, or lives on another server
+        client = self.client()
+        source = tags.get("robust.source_run_id")
+        query = f"attributes.run_id = '{source}'" if source else f"tags.`robust.work` = '{tags.get('robust.work', '')}'"
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        query += " and tags.`robust.cache` = 'miss'"
+        found = client.search_runs(experiments, filter_string=query, max_results=1)
+        if not found or found[0].info.run_id == run_id:
+            return  # it was deleted, or lives on another server
+        model_id = found[0].data.tags.get("robust.model_id")
+        origin = {"robust.source_run_id": found[0].info.run_id, **({"robust.model_id": model_id} if model_id else {})}
         if model_id:
-            self.client().log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+            client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
             self._models[run_id] = model_id
-            self._batch(run_id, tags={"robust.model_id": model_id})
+        self._batch(run_id, tags=origin)
 
     def _register(self, name: str, model_id: str, run_id: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -284,10 +287,10 @@ class Delivery:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        if not any(version.model_id == model_id for version in client.search_model_versions(f"name = '{name}'")):
+        if not any(version.run_id == run_id for version in client.search_model_versions(f"name = '{name}'")):
             # the place itself: `models:/<id>` would be looked up at the global tracking address
             source = client.get_logged_model(model_id).artifact_location
-            client.create_model_version(name, source, run_id=run_id, model_id=model_id)
+            client.create_model_version(name, source, run_id=run_id, model_id=model_id, await_creation_for=0)
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:

@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 import time
-from pathlib import Path
 
 from tasks.home import Home, activate
 from tasks.locks import LockTimeout, exclusive
@@ -50,6 +49,9 @@ def _settings(home: Home, url: str) -> dict[str, str]:
         "PREFECT_API_DATABASE_CONNECTION_URL": database,
         "PREFECT_SERVER_UI_API_URL": url,
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # no run of ours uses blocks; registering them imports every Prefect integration that is installed
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
         **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE_SERVICES},
     }
 
@@ -92,5 +94,5 @@ def _free(descriptor: int) -> bool:
 
 
 if __name__ == "__main__":
-    os.chdir(Path.home() if Path.home().is_dir() else "/")
+    os.chdir("/")  # keep no folder busy
     sys.exit(main(sys.argv[1]))

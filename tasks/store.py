@@ -195,8 +195,9 @@ def moved_into(path: Path) -> Iterator[IO[bytes]]:
     """A stream to a temporary file beside `path`, moved there at the end; removed if anything goes wrong."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    os.close(descriptor)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with open(temporary, "wb") as stream:  # by name, which the user of the stream may want to know
             yield stream
         os.replace(temporary, path)
     except BaseException:

@@ -27,6 +27,7 @@ logger = logging.getLogger("robust.tracking")
 
 LONGEST_PARAM = 500  # MLflow takes 6000; a table cell does not
 LONGEST_TAG = 5000
+RESERVED = ("robust.key", "robust.owner", "mlflow.parentRunId")  # by these a run is found again
 SECRET = re.compile(r"(?i)password|passwd|secret|token|api[_-]?key|credential")
 
 
@@ -53,7 +54,8 @@ class TrackedRun:
         """Make the run, or reopen it: parameters that it has already are left alone."""
         short, long = parameters(params or {})
         owner = self.tracker.owner()
-        tags = {**prefect_tags(), **({"robust.owner": owner} if owner else {}), **(tags or {})}
+        given = {name: text for name, text in (tags or {}).items() if name not in RESERVED}
+        tags = {**prefect_tags(), **given, **({"robust.owner": owner} if owner else {})}
         self._send("open", name=name or self.address.key, params=short, tags=_texts(tags))
         for path, text in long.items():
             self.log_text(text, path)
@@ -66,7 +68,11 @@ class TrackedRun:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> TrackedRun:
-        """The child with this key, made or reopened. Its parameters should hold `dataset, model, objective, seed`."""
+        """The child with this key, made or reopened. Its parameters should hold `dataset, model, objective, seed`.
+
+        With the tags `robust.cache` ("hit" or "miss") and `robust.work` (the cache key of the work behind it) a hit is
+        pointed to the run of its miss, and to the model logged there.
+        """
         run = TrackedRun(self.tracker, self.child_address(key))
         run.open(name, params, {"robust.cache": "miss", **(tags or {})})
         return run
@@ -90,9 +96,8 @@ class TrackedRun:
         return run
 
     def child_address(self, key: str) -> RunAddress:
-        """Where a child lies; letters that no key may hold become underscores."""
-        key = re.sub(r"[^A-Za-z0-9_.:/-]", "_", key)[:250]
-        return RunAddress(experiment=self.address.experiment, key=key, parent=self.address.key)
+        """Where a child lies."""
+        return RunAddress(experiment=self.address.experiment, key=run_key(key), parent=self.address.key)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Measurements of one step, in one batch."""
@@ -185,6 +190,11 @@ class TrackedRun:
 
     def _send(self, what: str, *, files: Sequence[Path] = (), **data: Any) -> None:
         self.tracker.send(Event(what=what, address=self.address, data=data), files)
+
+
+def run_key(text: str) -> str:
+    """A key out of any text: letters that no key may hold become underscores."""
+    return re.sub(r"[^A-Za-z0-9_.:/-]", "_", text)[:250]
 
 
 def parameters(params: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, str], dict[str, str]]:

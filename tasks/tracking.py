@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from tasks.environment import environment
 from tasks.mlflow_delivery import Delivery
 from tasks.spool import Event, RunAddress, Spool, TrackingAway, TrackingRefused
-from tasks.tracked_run import TrackedRun
+from tasks.tracked_run import TrackedRun, run_key
 
 __all__ = ["RunAddress", "TrackedRun", "Tracker", "TrackingAway", "mlflow_status"]
 
@@ -111,7 +111,7 @@ class Tracker:
             "mlflow.source.git.commit": found.get("git.commit", ""),
             "mlflow.note.content": note,
         }
-        run = TrackedRun(self, RunAddress(experiment=experiment, key=key))
+        run = TrackedRun(self, RunAddress(experiment=experiment, key=run_key(key)))
         run.open(name, params, {**{tag: text for tag, text in described.items() if text}, **(tags or {})})
         run.log_text(json.dumps(found, indent=1, sort_keys=True), "environment.json")
         return run
@@ -212,11 +212,17 @@ class Tracker:
                 return None
 
     def page(self, address: RunAddress) -> str | None:
-        """A run's page on the MLflow server; None for a database without a server, or when away."""
+        """A run's page, on the server or on that of `robust serve`; None for a database without one, or when away."""
+        from tasks.services import addresses
+
         run_id = self.run_id(address)
-        if run_id is None or not self.uri.startswith("http"):
+        server = self.uri if self.uri.startswith("http") else addresses(self.home).get("mlflow")
+        if run_id is None or server is None:
             return None
-        return self._delivery.page(address, run_id)
+        try:
+            return f"{server.rstrip('/')}/#/experiments/{self._delivery.experiment_of(run_id)}/runs/{run_id}"
+        except (TrackingAway, TrackingRefused):
+            return None
 
     def owner(self) -> str:
         """The name under which this process owns runs: a file it holds locked; empty where the home is read-only."""

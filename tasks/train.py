@@ -63,6 +63,12 @@ def train(work: Work, store: Store) -> Manifest:
     return manifest
 
 
+def threads() -> int:
+    """Threads of one training, which runs alone: every core, unless OMP_NUM_THREADS says otherwise."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) > 0 else os.cpu_count() or 1
+
+
 def train_works(study: Study, data: Manifest, home: Home) -> dict[str, Work]:
     """The trainings of a study by network id; `data` is what `prepare` returned."""
     device = default_device()
@@ -80,7 +86,7 @@ def train_works(study: Study, data: Manifest, home: Home) -> dict[str, Work]:
             reads={"train": digests["train"], "select": digests["select"]},
             roots=modules_behind(model.method, objective.method, study.dataset),
             numerics=Numerics.of(device, objective.method.training.precision),
-            context={"dataset": study.dataset.settings(), "device": device, "threads": os.cpu_count() or 1},
+            context={"dataset": study.dataset.settings(), "device": device, "threads": threads()},
             home=home,
         )
     return works

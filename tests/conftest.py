@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LACKING] = Counter()
 
 
+@pytest.hookimpl(trylast=True)  # after -k and -m, so that the count is of tests that would have run
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept, left_out = [], []
     for item in items:
@@ -57,7 +58,7 @@ def pytest_testnodedown(node: object) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     found = config.stash[LACKING]
     if found:
-        reasons = "; ".join(f"{count} for want of {names}" for names, count in sorted(found.items()))
+        sets = ", ".join(sorted({name for names in found for name in names.split(", ")}))
         terminalreporter.write_line(
-            f"data: {found.total()} tests deselected, {reasons} under ROBUST_DATA={root()}", yellow=True
+            f"data: {found.total()} tests deselected, for want of {sets} under ROBUST_DATA={root()}", yellow=True
         )

@@ -102,10 +102,8 @@ class MomentumSteps(Rows):
         size = broadcast(self.size, path.x)
         z = self._project(torch.addcmul(path.x, size, steepest(path.gradient, self.threat.norm)))
         if self.momentum:
-            keep = 1 - self.momentum
-            z = self._project(
-                z.mul_(keep).add_(path.x, alpha=2 * self.momentum).sub_(path.previous, alpha=self.momentum)
-            )
+            z.mul_(1 - self.momentum).add_(path.x, alpha=2 * self.momentum).sub_(path.previous, alpha=self.momentum)
+            z = self._project(z)
         self.momentum = 0.25  # the first step has no past
         return z
 
@@ -157,7 +155,7 @@ class SparseSteps(Rows):
             origin=origin,
             radius=radius,
             size=torch.full_like(support, radius),
-            share=support / (1.5 * max(1, origin[0].numel())),
+            share=support / (1.5 * origin.shape[1:].numel()),
             support=support,
             period=max(int(0.04 * steps), 1),
         )
@@ -181,7 +179,7 @@ class SparseSteps(Rows):
         sparser = support < 0.95 * self.support
         shrunk = (self.size / 1.5).clamp_min(self.radius / 10)
         self.size = torch.where(sparser, self.radius, shrunk)
-        self.share = support / (1.5 * max(1, self.origin[0].numel()))
+        self.share = support / (1.5 * self.origin.shape[1:].numel())
         self.support, self.waited = support, 0
         path.restart_from_best(sparser)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor
 
 from robust.attacks.multi_targeted import MultiTargeted
 
 
 class BETA(MultiTargeted):
-    """Best-targeted attack: the margin to every wrong class is maximised from the image, and the best one is kept.
+    """Best-targeted attack: the margin to every wrong class is maximised over the ball, and the best one is kept.
 
     Robey et al. 2024, arXiv 2306.11035, algorithm 1: for each j != y ascend f_j - f_y over the ball for T steps, then
     return the perturbation of the class with the largest margin. That maximises the classification error itself

@@ -14,6 +14,7 @@ from robust.attacks.nearest import Nearest, wrong_at
 from robust.attacks.wrapper import Inner, with_inner_threat
 from robust.classifier import Classifier
 from robust.randomness import Randomness
+from robust.threat import ThreatModel
 
 
 class BinarySearch(SmallestDistance):
@@ -38,9 +39,11 @@ class BinarySearch(SmallestDistance):
     @classmethod
     def _norm_of_the_inner_attack(cls, data: Any) -> Any:
         data = with_inner_threat(data)
-        if isinstance(data, dict) and data.get("threat") is data["attack"].threat:
-            # the inner eps ends the search; it is no limit on what counts as a success
-            data["threat"] = data["attack"].threat.model_copy(update={"eps": None})
+        if isinstance(data, dict):
+            inner: ThreatModel = data["attack"].threat
+            if data.get("threat") is inner:
+                # the inner eps ends the search; it is no limit on what counts as a success
+                data["threat"] = inner.model_copy(update={"eps": None})
         return data
 
     @model_validator(mode="after")

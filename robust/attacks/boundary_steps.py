@@ -36,7 +36,7 @@ class BoundarySteps(SmallestDistance):
     def walk(
         self, classifier: Classifier, origin: Tensor, labels: Tensor, rng: Randomness, targets: Tensor, restart: int
     ) -> tuple[Tensor, Tensor]:
-        """One run: the nearest misclassified images found [n,C,H,W] and their distances [n], inf where there is none."""
+        """One run: the nearest misclassified images found [n,C,H,W], and their distances [n], inf without any."""
         best, distance = origin.clone(), origin.new_full((len(labels),), torch.inf)
         x = self._start(origin, rng) if restart else origin.clone()
         for _ in range(self.steps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -9,12 +10,14 @@ from pydantic import Field
 from torch import Tensor
 
 from robust.attacks.attack import SmallestDistance, fooled, input_gradient
+from robust.attacks.decision import misclassified_start
 from robust.attacks.nearest import Nearest
 from robust.classifier import Classifier
 from robust.losses import margin
 from robust.randomness import Randomness
 
-INSIDE = 1 - 1e-6  # keeps arctanh finite at the walls of the box
+INSIDE = 1 - 1e-3  # keeps arctanh finite at the walls of the box, and black pixels within Adam's reach
+TRIES = 10  # images tried as a start for samples that no constant broke
 
 
 class CW(SmallestDistance):
@@ -23,9 +26,10 @@ class CW(SmallestDistance):
     Carlini & Wagner 2017, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644, section V-VI with
     objective f_6: x = (tanh w + 1) / 2 keeps the box, and c is found for each sample by `searches` rounds of
     multiplication by 10, then bisection. A sample leaves a round early when its objective has not fallen by 0.01 %
-    over a tenth of the steps, the authors' abort rule applied to samples instead of batches.
+    over a tenth of the steps, the authors' abort rule applied to samples instead of batches. Samples that no c broke
+    get a last round that starts from a misclassified image, the negative or noise, and walks back toward the original.
 
-    Cost: at most `searches` x `steps` forward and backward passes.
+    Cost: at most (`searches` + 1) x `steps` forward and backward passes.
     """
 
     name = "cw"
@@ -42,37 +46,39 @@ class CW(SmallestDistance):
 
     def passes(self, num_classes: int) -> tuple[int, int]:
         """At most; stalled samples leave early."""
-        return self.searches * self.steps, self.searches * self.steps
+        return (self.searches + 1) * self.steps + TRIES, (self.searches + 1) * self.steps
 
     def minimise(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Tensor:
         """The nearest misclassified image seen, [N,C,H,W]."""
         nearest = Nearest(images, "l2")
+        everyone = torch.arange(len(images), device=images.device)
         low = images.new_zeros(len(images))
         high, constant = torch.full_like(low, torch.inf), torch.full_like(low, self.constant)
         for _ in range(self.searches):
-            found = self._descend(classifier, images, labels, constant, nearest)
+            found = self._descend(_Round(classifier, nearest, labels, constant, everyone), images)
             low = torch.where(found, low, constant)
             high = torch.where(found, constant, high)
             constant = torch.where(high.isfinite(), (low + high) / 2, constant * 10)
+        rows = (~nearest.found).nonzero().flatten()
+        if len(rows):
+            view, draws = classifier.select(rows), rng.select(rows.cpu())
+            start, _ = misclassified_start(view, images[rows], labels[rows], draws, TRIES)
+            self._descend(_Round(classifier, nearest, labels, constant, rows), start)
         return nearest.images
 
-    def _descend(
-        self, classifier: Classifier, images: Tensor, labels: Tensor, constant: Tensor, nearest: Nearest
-    ) -> Tensor:
-        """One round at fixed c; offers every success to `nearest` and returns which samples had one, [N]."""
-        found = torch.zeros_like(labels, dtype=torch.bool)
-        active = torch.arange(len(labels), device=labels.device)
-        state = _Adam(torch.atanh((images * 2 - 1) * INSIDE), self.rate)
-        stalled_at = images.new_full((len(labels),), torch.inf)
+    def _descend(self, objective: _Round, start: Tensor) -> Tensor:
+        """One round at fixed c; offers every success to `nearest` and returns which samples had one, [n]."""
+        found = torch.zeros_like(objective.rows, dtype=torch.bool)
+        active = torch.arange(len(start), device=start.device)
+        state = _Adam(torch.atanh((start * 2 - 1) * INSIDE), self.rate)
+        last = start.new_full((len(start),), torch.inf)
         for step in range(self.steps):
             moved = (state.point.tanh() + 1) / 2
-            gradient, cost, logits = self._cost(classifier.select(active), images, labels, constant, active, moved)
-            wrong = fooled(logits, labels[active])
+            gradient, cost, wrong = objective.cost(moved, active, self.confidence)
             found[active] |= wrong
-            nearest.offer(moved, wrong, active)
             if self.abort_early and step % max(1, self.steps // 10) == 0:
-                going = cost < 0.9999 * stalled_at[active]
-                stalled_at[active] = cost
+                going = cost < 0.9999 * last[active]
+                last[active] = cost
                 active, gradient, moved = active[going], gradient[going], moved[going]
                 state.keep(going)
                 if not len(active):
@@ -80,15 +86,30 @@ class CW(SmallestDistance):
             state.descend(gradient * 2 * moved * (1 - moved))  # dx/dw = (1 - tanh^2 w) / 2
         return found
 
-    def _cost(
-        self, classifier: Classifier, images: Tensor, labels: Tensor, constant: Tensor, rows: Tensor, moved: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        def hinge(logits: Tensor) -> Tensor:
-            return constant[rows] * (self.confidence - margin(logits, labels[rows])).clamp_min(0)
 
-        gradient, penalty, logits = input_gradient(classifier, moved, hinge)
-        delta = moved - images[rows]
-        return gradient + 2 * delta, delta.flatten(1).square().sum(1) + penalty, logits
+@dataclass(frozen=True)
+class _Round:
+    """The objective of some rows of the batch at fixed c; every success on the way is offered to `nearest`."""
+
+    classifier: Classifier
+    nearest: Nearest
+    labels: Tensor
+    constant: Tensor
+    rows: Tensor
+
+    def cost(self, moved: Tensor, active: Tensor, confidence: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient [n,C,H,W] to x, value [n], and whether each of the active rows is misclassified, [n]."""
+        rows = self.rows[active]
+        labels, constant = self.labels[rows], self.constant[rows]
+
+        def hinge(logits: Tensor) -> Tensor:
+            return constant * (confidence - margin(logits, labels)).clamp_min(0)
+
+        gradient, penalty, logits = input_gradient(self.classifier.select(rows), moved, hinge)
+        wrong = fooled(logits, labels)
+        self.nearest.offer(moved, wrong, rows)
+        delta = moved - self.nearest.origin[rows]
+        return gradient + 2 * delta, delta.flatten(1).square().sum(1) + penalty, wrong
 
 
 class _Adam:

@@ -14,7 +14,6 @@ from robust.classifier import Classifier
 from robust.randomness import Randomness
 from robust.threat import norm_of, steepest
 
-
 PAST = 1e-4  # added to every step: on a curved or clipped path the steps alone approach the boundary without crossing
 
 
@@ -40,7 +39,7 @@ class DeepFool(SmallestDistance):
     steps: int = Field(default=50, ge=1, description="linearisations at most")
     candidates: int = Field(default=10, ge=2, description="classes considered: the most likely at the original")
     overshoot: float = Field(default=0.02, ge=0, description="share by which each point goes past the boundary")
-    bisections: int = Field(default=8, ge=0, description="halvings that take the overshoot back")
+    bisections: int = Field(default=10, ge=0, description="halvings that take the overshoot back")
 
     def passes(self, num_classes: int) -> tuple[int, int]:
         """At most; samples leave when they are fooled."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from robust.attacks.attack import input_gradient
 from robust.attacks.mi_fgsm import MIFGSM

@@ -30,7 +30,7 @@ class MIFGSM(FixedBudget):
     source: ClassVar[str] = "Dong et al. 2018, arXiv 1710.06081"
 
     steps: int = Field(default=10, ge=1, description="gradient steps")
-    step_size: Exact | None = Field(default=None, description="length of a step in the norm; eps/steps if not given")
+    step_size: Exact | None = Field(default=None, description="length of a step; eps/steps if not given")
     decay: float = Field(default=1.0, ge=0, description="mu: weight of the accumulated gradient")
     loss: LossName = Field(default="ce", description="ce, margin, dlr, or auto (dlr from 3 classes on, else margin)")
 

@@ -32,9 +32,7 @@ class PGD(FixedBudget):
     source: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
 
     steps: int = Field(default=40, ge=1, description="gradient steps of each start")
-    step_size: Exact | None = Field(
-        default=None, description="length of a step in the norm; 2.5 eps/steps if not given"
-    )
+    step_size: Exact | None = Field(default=None, description="length of a step; 2.5 eps/steps if not given")
     random_start: bool = Field(default=True, description="start at a uniform point of the ball, not at the image")
     restarts: int = Field(default=1, ge=1, description="independent starts; the later ones only for survivors")
     loss: LossName = Field(default="ce", description="ce, margin, dlr, or auto (dlr from 3 classes on, else margin)")
@@ -71,7 +69,8 @@ class PGD(FixedBudget):
         with torch.no_grad():
             logits = survivors.classifier(x)
         survivors.offer(x, margin(logits, survivors.labels))
-        survivors.fell(fooled(logits, survivors.labels), x)
+        if self.early_stop:
+            survivors.fell(fooled(logits, survivors.labels), x)
 
     def passes(self, num_classes: int) -> tuple[int, int]:
         """At most steps + 1 forward and steps backward a restart."""

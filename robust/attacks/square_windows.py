@@ -30,7 +30,7 @@ def window_side(iteration: float, share: float, height: int, width: int, norm: s
 
 
 def window(draws: Tensor, side: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Rows and columns of a uniformly placed window: offsets [n,H] and [n,W] from its corner, for draws [n,2] in [0,1)."""
+    """Rows [n,H] and columns [n,W], counted from the corner of a uniformly placed window; draws [n,2] in [0,1)."""
     top = (draws[:, 0] * (height - side + 1)).floor()
     left = (draws[:, 1] * (width - side + 1)).floor()
     rows = torch.arange(height, device=draws.device) - top[:, None]
@@ -53,10 +53,10 @@ def bump(side: int, norm: str, like: Tensor) -> Tensor:
     power = 2 if norm == "l2" else 4
     upper = _half(side // 2, side, power)
     lower = _half(side - side // 2, side, power)
-    unit = (lambda a: a.square().sum().sqrt()) if norm == "l2" else (lambda a: a.abs().sum())
-    halves = [half / unit(half) if half.numel() else half for half in (upper, lower)]
+    order = 2 if norm == "l2" else 1
+    halves = [half / half.norm(order) if half.numel() else half for half in (upper, lower)]
     pattern = torch.cat([halves[0], -halves[1]])
-    return (pattern / unit(pattern)).to(like)
+    return (pattern / pattern.norm(order)).to(like)
 
 
 def _half(height: int, width: int, power: int) -> Tensor:
@@ -97,18 +97,19 @@ def move_mass(threat: ThreatModel, origin: Tensor, best: Tensor, draws: Tensor, 
     rows, columns = window(draws[:, :2], side, height, width)
     here = inside(rows, columns, side)
     there = inside(*window(draws[:, 2:4], side, height, width), side)
-    size = _channel_norm(threat.norm)
     signs = 1 - 2 * (draws[:, 5:] < 0.5).to(delta.dtype)[:, :, None, None]
     old = delta * here
     fresh = signs * _placed(bump(side, threat.norm, origin), rows, columns, here, draws[:, 4] < 0.5)
-    fresh = fresh + old / (size(old) + 1e-12)
+    fresh = fresh + old / (_channel_norm(old, threat.norm) + 1e-12)
     spare = broadcast(norm_of(delta, threat.norm), delta)
-    windows = size(delta * (here | there))
+    windows = _channel_norm(delta * (here | there), threat.norm)
     if threat.norm == "l2":
         length = ((threat.radius**2 - spare**2).clamp_min(0) / channels + windows**2).sqrt()
     else:
         length = (threat.radius - spare).clamp_min(0) + windows * channels
-    delta = torch.where(here, fresh / (size(fresh) + 1e-12) * length, delta.masked_fill(there, 0.0))
+    delta = torch.where(
+        here, fresh / (_channel_norm(fresh, threat.norm) + 1e-12) * length, delta.masked_fill(there, 0.0)
+    )
     return fill_ball(threat, origin, delta)
 
 
@@ -120,10 +121,11 @@ def fill_ball(threat: ThreatModel, origin: Tensor, delta: Tensor) -> Tensor:
     return threat.project(origin + delta, origin)
 
 
-def _channel_norm(norm: str):  # type: ignore[no-untyped-def]
+def _channel_norm(delta: Tensor, norm: str) -> Tensor:
+    """Norm of each channel, [n,C,1,1]."""
     if norm == "l2":
-        return lambda a: a.square().sum((2, 3), keepdim=True).sqrt()
-    return lambda a: a.abs().sum((2, 3), keepdim=True)
+        return delta.square().sum((2, 3), keepdim=True).sqrt()
+    return delta.abs().sum((2, 3), keepdim=True)
 
 
 def _placed(pattern: Tensor, rows: Tensor, columns: Tensor, mask: Tensor, turned: Tensor) -> Tensor:

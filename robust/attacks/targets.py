@@ -10,7 +10,7 @@ from robust.losses import dlr_targeted
 
 
 def likely_targets(classifier: Classifier, images: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The `count` most likely wrong classes of each image, most likely first, [N, min(count, K-1)]; one forward pass."""
+    """The `count` likeliest wrong classes of each image, likeliest first, [N, min(count, K-1)]; one forward pass."""
     with torch.no_grad():
         logits = classifier(images)
     others = logits.scatter(1, labels[:, None], -torch.inf)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from robust.attacks.mi_fgsm import MIFGSM
 from robust.classifier import Classifier

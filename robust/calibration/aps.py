@@ -20,7 +20,7 @@ class APS(SetPredictor):
 
     name: ClassVar[str] = "aps"
     family: ClassVar[str] = "conformal"
-    source: ClassVar[str] = "arXiv:2006.02544"
+    source: ClassVar[str] = "Romano et al. 2020, arXiv 2006.02544"
 
     alpha: float = Field(default=0.1, gt=0, lt=1, description="miscoverage allowed; coverage is at least 1 - alpha")
 

@@ -27,7 +27,7 @@ class EnsembleTemperature(Calibrator):
 
     name: ClassVar[str] = "ensemble-temperature"
     family: ClassVar[str] = "parametric"
-    source: ClassVar[str] = "arXiv:2003.07329"
+    source: ClassVar[str] = "Zhang et al. 2020, arXiv 2003.07329"
 
     low: float = Field(default=0.01, gt=0, le=1, description="least temperature allowed, in (0,1]")
     high: float = Field(default=100.0, ge=1, description="greatest temperature allowed, at least 1")

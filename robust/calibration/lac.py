@@ -19,7 +19,7 @@ class LAC(SetPredictor):
 
     name: ClassVar[str] = "lac"
     family: ClassVar[str] = "conformal"
-    source: ClassVar[str] = "arXiv:1609.00451"
+    source: ClassVar[str] = "Sadinle et al. 2019, arXiv 1609.00451"
 
     alpha: float = Field(default=0.1, gt=0, lt=1, description="miscoverage allowed; coverage is at least 1 - alpha")
 

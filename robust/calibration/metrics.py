@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import erf
-from scipy.stats import rankdata
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -68,8 +67,18 @@ def width_bins(confidence: Array, bins: int) -> Array:
 
 def mass_bins(confidence: Array, bins: int) -> Array:
     """Bin number [N] for `bins` groups of equal count by rank; ties share a bin, N < bins gives each its own."""
-    middle = (rankdata(confidence) - 0.5) / len(confidence)
-    return np.minimum((middle * _positive(bins)).astype(np.int64), bins - 1)
+    return _mass_bins(tie_groups(confidence), bins)
+
+
+def tie_groups(confidence: Array) -> Array:
+    """Number [N] of each sample's value among the distinct values, rising from 0."""
+    return np.asarray(np.unique(confidence, return_inverse=True)[1])
+
+
+def _mass_bins(group: Array, bins: int) -> Array:
+    count = np.bincount(group)
+    middle = (np.cumsum(count) - count / 2) / len(group)  # of the ranks that a group of ties takes, in [0,1]
+    return np.asarray(np.minimum((middle * _positive(bins)).astype(np.int64), bins - 1)[group])
 
 
 @dataclass(frozen=True)
@@ -213,11 +222,15 @@ def risk_coverage(confidence: Array, correct: Array) -> tuple[Array, Array]:
     Source: El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017 (arXiv 1705.08500). Samples of equal confidence enter
     with their mean error, which is the expectation over their order.
     """
-    _, group = np.unique(-np.asarray(confidence, np.float64), return_inverse=True)
-    count = np.bincount(group)
-    mean_error = np.bincount(group, weights=1 - np.asarray(correct, np.float64)) / count
-    rank = np.arange(1, len(group) + 1)
-    return rank / len(group), np.cumsum(np.repeat(mean_error, count)) / rank
+    rank = np.arange(1, len(confidence) + 1)
+    return rank / len(rank), _selective_risk(tie_groups(confidence), np.asarray(correct, np.float64))
+
+
+def _selective_risk(group: Array, correct: Array) -> Array:
+    count = np.bincount(group)[::-1]  # most confident first
+    errors = np.bincount(group, weights=1 - correct)[::-1]
+    mean_error = errors / np.maximum(count, 1)
+    return np.asarray(np.cumsum(np.repeat(mean_error, count)) / np.arange(1, len(group) + 1))
 
 
 def aurc(probabilities: Any, labels: Any) -> float:
@@ -280,14 +293,16 @@ def centred_interval(estimate: float, draws: Any, level: float = 0.95) -> tuple[
 
 
 def _terms(p: Array, y: Array) -> Array:
-    """What the bootstrap resamples, [4,N]: confidence, correctness, Brier and NLL terms."""
-    return np.stack([p.max(1), p.argmax(1) == y, _brier_terms(p, y), _nll_terms(p, y)])
+    """What the bootstrap resamples, [5,N]: confidence, its tie group, correctness, Brier and NLL terms."""
+    confidence = p.max(1)
+    return np.stack([confidence, tie_groups(confidence), p.argmax(1) == y, _brier_terms(p, y), _nll_terms(p, y)])
 
 
 def _from_terms(terms: Array, bins: int) -> dict[str, float | None]:
-    confidence, correct, brier_terms, nll_terms = terms
+    confidence, groups, correct, brier_terms, nll_terms = terms
+    group = groups.astype(np.int64)  # sorting once serves every resample
     wide = Reliability.of(confidence, correct, width_bins(confidence, bins))
-    mass = Reliability.of(confidence, correct, mass_bins(confidence, bins))
+    mass = Reliability.of(confidence, correct, _mass_bins(group, bins))
     return {
         "accuracy": float(correct.mean()),
         "confidence": float(confidence.mean()),
@@ -299,7 +314,7 @@ def _from_terms(terms: Array, bins: int) -> dict[str, float | None]:
         "mce": float(wide.gap.max()),
         "brier": float(brier_terms.mean()),
         "nll": float(nll_terms.mean()),
-        "aurc": float(risk_coverage(confidence, correct)[1].mean()),
+        "aurc": float(_selective_risk(group, correct).mean()),
         "confidence_correct": float(confidence[correct > 0].mean()) if correct.any() else None,
         "confidence_errors": float(confidence[correct == 0].mean()) if not correct.all() else None,
     }

@@ -15,12 +15,12 @@ class RAPS(SetPredictor):
     """Regularised adaptive prediction sets: the APS score plus penalty * max(0, rank - free_ranks).
 
     Source: Angelopoulos et al. 2021, arXiv 2009.14193, eq. 4 without the randomisation. The paper tunes both
-    parameters on held-out data for ImageNet; these defaults suit ten to a hundred classes.
+    parameters on held-out data for ImageNet; these defaults are ours, for ten to a hundred classes.
     """
 
     name: ClassVar[str] = "raps"
     family: ClassVar[str] = "conformal"
-    source: ClassVar[str] = "arXiv:2009.14193"
+    source: ClassVar[str] = "Angelopoulos et al. 2021, arXiv 2009.14193"
 
     alpha: float = Field(default=0.1, gt=0, lt=1, description="miscoverage allowed; coverage is at least 1 - alpha")
     penalty: float = Field(default=0.1, ge=0, description="lambda, added to the score for each rank beyond")

@@ -21,6 +21,7 @@ from robust.classifier import Classifier
 from robust.method import Exact
 from robust.randomness import Randomness
 
+DRAWN_AT_ONCE = 16  # copies of noise a sample; a generator for each single copy would cost more than the passes
 SCORES = {"lac": lac_scores, "aps": aps_scores}
 
 
@@ -40,7 +41,7 @@ class RSCPPlus(SmoothedSetPredictor):
 
     name: ClassVar[str] = "rscp-plus"
     family: ClassVar[str] = "robust-conformal"
-    source: ClassVar[str] = "arXiv:2404.19651"
+    source: ClassVar[str] = "Yan et al. 2024, arXiv 2404.19651"
 
     alpha: float = Field(default=0.1, gt=0, lt=1, description="miscoverage allowed under attack")
     eps: Exact = Field(default=Fraction(1, 8), description="l2 radius of the attack, in [0,1] pixels")
@@ -51,7 +52,9 @@ class RSCPPlus(SmoothedSetPredictor):
     bound: Literal["hoeffding", "bernstein"] = Field(default="bernstein", description="bound on the image's own side")
 
     @model_validator(mode="after")
-    def _level_left(self) -> Self:
+    def _possible(self) -> Self:
+        if self.eps < 0:
+            raise ValueError(f"eps must be at least 0, got {self.eps}")
         if 2 * self.beta >= self.alpha:
             raise ValueError(f"beta must be below alpha / 2 = {self.alpha / 2:g}, got {self.beta:g}")
         return self
@@ -60,9 +63,10 @@ class RSCPPlus(SmoothedSetPredictor):
     def noisy_logits(self, classifier: Classifier, images: Tensor, rng: Randomness) -> Tensor:
         """Logits [N,M,K] under Gaussian noise, one copy of the batch at a time."""
         found = []
-        for copy in range(self.samples):
-            noise = rng.fork("rscp", copy).normal(images.shape[1:], like=images)
-            found.append(classifier(images + self.sigma * noise))
+        for first in range(0, self.samples, DRAWN_AT_ONCE):
+            copies = min(DRAWN_AT_ONCE, self.samples - first)
+            noise = rng.fork("rscp", first).normal((copies, *images.shape[1:]), like=images)
+            found += [classifier(images + self.sigma * noise[:, copy]) for copy in range(copies)]
         return torch.stack(found, 1)
 
     def fit(self, logits: Tensor, labels: Tensor) -> Fitted:

@@ -26,6 +26,8 @@ class RSCPPlusPTT(RSCPPlus):
     """
 
     name: ClassVar[str] = "rscp-plus-ptt"
+    family: ClassVar[str] = "robust-conformal"
+    source: ClassVar[str] = "Yan et al. 2024, arXiv 2404.19651"
 
     holdout: float = Field(default=0.2, gt=0, lt=1, description="share of the split that shapes the transform")
     temperature: float = Field(default=1 / 400, gt=0, description="width of the sigmoid, in units of rank in [0,1]")

@@ -28,7 +28,7 @@ class Temperature(Calibrator):
 
     name: ClassVar[str] = "temperature"
     family: ClassVar[str] = "parametric"
-    source: ClassVar[str] = "arXiv:1706.04599"
+    source: ClassVar[str] = "Guo et al. 2017, arXiv 1706.04599"
 
     low: float = Field(default=0.01, gt=0, le=1, description="least temperature allowed, in (0,1]")
     high: float = Field(default=100.0, ge=1, description="greatest temperature allowed, at least 1")

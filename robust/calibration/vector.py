@@ -23,7 +23,7 @@ class Vector(Calibrator):
 
     name: ClassVar[str] = "vector"
     family: ClassVar[str] = "parametric"
-    source: ClassVar[str] = "arXiv:1706.04599"
+    source: ClassVar[str] = "Guo et al. 2017, arXiv 1706.04599"
 
     bias_penalty: float = Field(default=1e-3, ge=0, description="factor of the mean squared bias, in nats")
 

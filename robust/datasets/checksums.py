@@ -51,7 +51,7 @@ def verified(paths: Iterable[Path], published: Mapping[str, str], remedy: str) -
     return seen.hexdigest()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**16)
 def _digest(path: str, size: int, modified: int, algorithm: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

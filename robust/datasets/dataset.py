@@ -39,7 +39,7 @@ class Pixels(Protocol):
         """The images of these rows (int64 [n]), uint8 [n,C,H,W]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Some rows of other pixels, in an order of their own: shared, not copied."""
 
@@ -55,7 +55,7 @@ class Rows:
         return self.source[self.rows[rows]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """One split: uint8 images, int64 labels and sample ids.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import affine_grid, grid_sample
 
 from robust.defences.defence import Preprocessing
 
@@ -31,11 +31,13 @@ class RandomResizePad(Preprocessing):
     def process(self, images: Tensor, draws: np.random.Generator) -> Tensor:
         """The shrunk and padded images, [N,C,H,W]."""
         n = len(images)
+        if n == 0:
+            return images
         size = draws.uniform(self.smallest, 1.0, n)
         # centre of the shrunk image, in the canvas' coordinates [-1, 1]
         centre = (1 - size)[:, None] * draws.uniform(-1.0, 1.0, (n, 2))
         maps = np.zeros((n, 2, 3))
         maps[:, [0, 1], [0, 1]] = 1 / size[:, None]
         maps[:, :, 2] = -centre / size[:, None]
-        grid = F.affine_grid(torch.as_tensor(maps).to(images), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        grid = affine_grid(torch.as_tensor(maps).to(images), list(images.shape), align_corners=False)
+        return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -13,16 +13,17 @@ from robust.detection.detector import Detector, Fitted, Head, required
 class DICE(Detector):
     """Directed sparsification: logsumexp((M * W) f + b), M keeping the weights of largest mean contribution W * E[f].
 
-    Source: Sun & Li 2022, arXiv 2111.09805, eq. 3-5.
+    Source: Sun & Li 2022, arXiv 2111.09805, eq. 3-5. The paper removes 90 %
+    of the weights on CIFAR-10 and 70 % on ImageNet, where the layer has 342 and 2048 features; with 64, that loses all.
     """
 
     name: ClassVar[str] = "dice"
     family: ClassVar[str] = "features"
-    source: ClassVar[str] = "arXiv:2111.09805"
+    source: ClassVar[str] = "Sun & Li 2022, arXiv 2111.09805"
     needs_features: ClassVar[bool] = True
     needs_head: ClassVar[bool] = True
 
-    sparsity: float = Field(default=0.9, ge=0, lt=1, description="share of the weights set to 0; the paper uses 0.9")
+    sparsity: float = Field(default=0.5, ge=0, lt=1, description="share of the weights set to 0")
 
     def fit_features(self, features: Tensor, logits: Tensor, labels: Tensor, head: Head | None = None) -> Fitted:
         """The sparse `weight` [K,D] and `bias` [K]."""

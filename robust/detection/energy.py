@@ -19,7 +19,7 @@ class Energy(Detector):
 
     name: ClassVar[str] = "energy"
     family: ClassVar[str] = "logits"
-    source: ClassVar[str] = "arXiv:2010.03759"
+    source: ClassVar[str] = "Liu et al. 2020, arXiv 2010.03759"
 
     temperature: float = Field(default=1.0, gt=0, description="T, in logit units; the paper uses 1")
 

@@ -17,7 +17,7 @@ class Entropy(Detector):
 
     name: ClassVar[str] = "entropy"
     family: ClassVar[str] = "logits"
-    source: ClassVar[str] = "arXiv:1802.10501"
+    source: ClassVar[str] = "Malinin & Gales 2018, arXiv 1802.10501"
 
     def score_features(self, features: Tensor, logits: Tensor, fitted: Fitted) -> Tensor:
         """sum_k p_k ln p_k, [N]."""

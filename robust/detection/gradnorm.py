@@ -19,7 +19,7 @@ class GradNorm(Detector):
 
     name: ClassVar[str] = "gradnorm"
     family: ClassVar[str] = "features"
-    source: ClassVar[str] = "arXiv:2110.00218"
+    source: ClassVar[str] = "Huang et al. 2021, arXiv 2110.00218"
     needs_features: ClassVar[bool] = True
 
     temperature: float = Field(default=1.0, gt=0, description="T, in logit units; the paper uses 1")

@@ -18,7 +18,7 @@ class KLMatching(Detector):
 
     name: ClassVar[str] = "kl-matching"
     family: ClassVar[str] = "logits"
-    source: ClassVar[str] = "arXiv:1911.11132"
+    source: ClassVar[str] = "Hendrycks et al. 2022, arXiv 1911.11132"
 
     def fit_features(self, features: Tensor, logits: Tensor, labels: Tensor, head: Head | None = None) -> Fitted:
         """`log_templates` [T,K], one row for each class that is ever predicted."""

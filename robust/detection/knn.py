@@ -23,7 +23,7 @@ class KNN(Detector):
 
     name: ClassVar[str] = "knn"
     family: ClassVar[str] = "features"
-    source: ClassVar[str] = "arXiv:2204.06507"
+    source: ClassVar[str] = "Sun et al. 2022, arXiv 2204.06507"
     needs_features: ClassVar[bool] = True
 
     neighbours: int = Field(default=50, ge=1, description="k; the paper uses 50 on CIFAR-10, 200 on CIFAR-100")

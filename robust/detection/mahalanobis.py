@@ -20,7 +20,7 @@ class Mahalanobis(Detector):
 
     name: ClassVar[str] = "mahalanobis"
     family: ClassVar[str] = "features"
-    source: ClassVar[str] = "arXiv:1807.03888"
+    source: ClassVar[str] = "Lee et al. 2018, arXiv 1807.03888"
     needs_features: ClassVar[bool] = True
 
     def fit_features(self, features: Tensor, logits: Tensor, labels: Tensor, head: Head | None = None) -> Fitted:

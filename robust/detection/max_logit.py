@@ -17,7 +17,7 @@ class MaxLogit(Detector):
 
     name: ClassVar[str] = "max-logit"
     family: ClassVar[str] = "logits"
-    source: ClassVar[str] = "arXiv:1911.11132"
+    source: ClassVar[str] = "Hendrycks et al. 2022, arXiv 1911.11132"
 
     def score_features(self, features: Tensor, logits: Tensor, fitted: Fitted) -> Tensor:
         """max_k z_k, [N]."""

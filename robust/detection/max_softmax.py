@@ -18,7 +18,7 @@ class MaxSoftmax(Detector):
 
     name: ClassVar[str] = "max-softmax"
     family: ClassVar[str] = "logits"
-    source: ClassVar[str] = "arXiv:1610.02136"
+    source: ClassVar[str] = "Hendrycks & Gimpel 2017, arXiv 1610.02136"
 
     def score_features(self, features: Tensor, logits: Tensor, fitted: Fitted) -> Tensor:
         """max_k softmax(z)_k, [N]."""

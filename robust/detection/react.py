@@ -19,7 +19,7 @@ class ReAct(Detector):
 
     name: ClassVar[str] = "react"
     family: ClassVar[str] = "features"
-    source: ClassVar[str] = "arXiv:2111.12797"
+    source: ClassVar[str] = "Sun et al. 2021, arXiv 2111.12797"
     needs_features: ClassVar[bool] = True
     needs_head: ClassVar[bool] = True
 

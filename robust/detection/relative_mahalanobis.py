@@ -19,7 +19,7 @@ class RelativeMahalanobis(Detector):
 
     name: ClassVar[str] = "relative-mahalanobis"
     family: ClassVar[str] = "features"
-    source: ClassVar[str] = "arXiv:2106.09022"
+    source: ClassVar[str] = "Ren et al. 2021, arXiv 2106.09022"
     needs_features: ClassVar[bool] = True
 
     def fit_features(self, features: Tensor, logits: Tensor, labels: Tensor, head: Head | None = None) -> Fitted:

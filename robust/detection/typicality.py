@@ -19,7 +19,7 @@ class Typicality(Detector):
 
     name: ClassVar[str] = "typicality"
     family: ClassVar[str] = "logits"
-    source: ClassVar[str] = "arXiv:1906.02994"
+    source: ClassVar[str] = "Nalisnick et al. 2019, arXiv 1906.02994"
 
     def fit_features(self, features: Tensor, logits: Tensor, labels: Tensor, head: Head | None = None) -> Fitted:
         """`mean` log p of the training data, 0-dimensional."""

@@ -21,7 +21,7 @@ class ViM(Detector):
 
     name: ClassVar[str] = "vim"
     family: ClassVar[str] = "features"
-    source: ClassVar[str] = "arXiv:2203.10807"
+    source: ClassVar[str] = "Wang et al. 2022, arXiv 2203.10807"
     needs_features: ClassVar[bool] = True
     needs_head: ClassVar[bool] = True
 

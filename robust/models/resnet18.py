@@ -29,7 +29,9 @@ class ResNet18(Model):
     source: ClassVar[str] = "arXiv 1512.03385"
 
     width: int = Field(default=64, ge=1, description="channels of the first stage")
-    norm: Normalisation = Field(default="batch", description="normalisation layers: batch, group (up to 32) or none")
+    norm: Normalisation = Field(
+        default="batch", description="normalisation layers: batch, group (16 channels each) or none"
+    )
 
     def build(self, inputs: Inputs) -> nn.Module:
         """Stem, eight residual blocks, mean over positions, linear layer; He-normal convolutions."""
@@ -64,7 +66,8 @@ class _Block(nn.Module):
             _normalisation(fan_out, norm),
         )
         if norm == "none":
-            nn.init.zeros_(last.weight)
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or fan_in != fan_out:
             self.shortcut = nn.Sequential(
@@ -90,4 +93,6 @@ def _stem(channels: int, width: int, photographs: bool, norm: Normalisation) -> 
 def _normalisation(channels: int, norm: Normalisation) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(gcd(32, channels), channels) if norm == "group" else nn.Identity()
+    if norm == "group":
+        return nn.GroupNorm(gcd(channels, max(1, channels // 16)), channels)
+    return nn.Identity()

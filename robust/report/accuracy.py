@@ -49,7 +49,7 @@ class Outcomes:
     def correct(self, model: str, label: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Sample ids [N] and right-or-wrong [N]; for a worst case on the samples that all its attacks judged."""
         samples, outcomes = align(self.cells, self.present(model, label))
-        return samples, outcomes.all(0)
+        return samples, np.logical_and.reduce(outcomes, axis=0)
 
     def verdict(self, model: str, label: str) -> tuple[Verdict, list[str]]:
         """The verdict given; without one an attack is suspect, and a worst case as suspect as its worst member."""
@@ -57,10 +57,15 @@ class Outcomes:
             return self.verdicts[model, label]
         if label in self.members:
             found = [(self.verdict(*key), key[1]) for key in self.present(model, label)]
-            worst = max((verdict for (verdict, _), _ in found), key=SEVERITY.index, default="trusted")
+            worst = worst_of(verdict for (verdict, _), _ in found)
             reasons = [f"{name}: {reason}" for (verdict, rs), name in found if verdict == worst for reason in rs]
             return worst, list(dict.fromkeys(reasons))
         return ("suspect", [UNCHECKED]) if self.plan.by_label[label]["norm"] else ("trusted", [])
+
+
+def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """The most severe verdict; trusted if there is none."""
+    return SEVERITY[max((SEVERITY.index(verdict) for verdict in verdicts), default=0)]
 
 
 def collect(cells: Cells, plan: Plan, verdicts: Iterable[Mapping[str, Any]]) -> Outcomes:
@@ -117,7 +122,8 @@ def _row(outcomes: Outcomes, model: str, label: str, name: str, norm: str | None
     verdict, reasons = outcomes.verdict(model, label)
     frames = [outcomes.cells[key] for key in outcomes.present(model, label)]
     cost = {c: int(sum(frame[c].fillna(0).sum() for frame in frames)) for c in ("forward", "backward", "queries")}
-    distances = [frame["distance"].to_numpy(float) for frame in frames] if norm else []
+    unbounded = norm is not None and eps is None  # at a fixed size the distance is that size
+    distances = [frame["distance"].to_numpy(float) for frame in frames] if unbounded else []
     quantised = frames[0]["quantised"] if norm and len(frames) == 1 else None
     return EvaluationRow(
         model=model,
@@ -140,13 +146,10 @@ def _row(outcomes: Outcomes, model: str, label: str, name: str, norm: str | None
 
 
 def _median(distances: list[npt.NDArray[np.float64]]) -> float | None:
-    """Median of the smallest distance known; None for corruptions, and where it is infinite or was not measured."""
-    if not distances or len({len(d) for d in distances}) > 1:
+    """Median distance of a smallest-distance attack; None for all others, and where it is infinite."""
+    if not distances or len(distances[0]) == 0 or np.isnan(distances[0]).any():
         return None
-    smallest = np.min(np.stack(distances), axis=0)
-    if len(smallest) == 0 or np.isnan(smallest).any():
-        return None
-    median = float(np.quantile(smallest, 0.5, method="inverted_cdf"))
+    median = float(np.quantile(distances[0], 0.5, method="inverted_cdf"))
     return median if np.isfinite(median) else None
 
 
@@ -189,7 +192,7 @@ def group_rows(outcomes: Outcomes) -> list[GroupRow]:
                     most=float(right.mean(1).max()),
                     seeds_error=parts.seeds_error if parts else None,
                     samples_error=parts.samples_error if parts else None,
-                    verdict=max((outcomes.verdict(m, label)[0] for m in present), key=SEVERITY.index),
+                    verdict=worst_of(outcomes.verdict(m, label)[0] for m in present),
                 )
             )
     return rows

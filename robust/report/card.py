@@ -32,7 +32,9 @@ def card(report: Report, group: str) -> str:
     lines = [f"---\n{front}---\n", f"# {_inline(group)}\n", *[_inline(s) + "\n" for s in sentences]]
     lines.append("## Threat model\n")
     lines += [f"- {_inline(line)}" for line in report.threat] or ["No attack was run."]
-    lines.append("\n## Results\n\n| network | evaluation | n | accuracy | 95 % interval | verdict |\n|---|---|---|---|---|---|")
+    lines.append(
+        "\n## Results\n\n| network | evaluation | n | accuracy | 95 % interval | verdict |\n|---|---|---|---|---|---|"
+    )
     lines += [_table_row(row) for row in rows]
     lines.append("\n## How to reproduce\n")
     lines += [f"    {' '.join(command.split())}" for command in report.commands] or ["See report.json."]
@@ -74,5 +76,7 @@ def _table_row(row: EvaluationRow) -> str:
 def _inline(text: str) -> str:
     """Text that Markdown shows as it is: on one line, without markup of its own."""
     for character in "\\`*_{}[]<>#|$":
-        text = text.replace(character, f"\\{character}" if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character])
+        text = text.replace(
+            character, f"\\{character}" if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character]
+        )
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The series behind the line figures: accuracy against eps, clean against robust accuracy, training, loss against steps.
+"""The series behind the line figures: accuracy against eps, clean against robust accuracy, training curves.
 
 Nothing is drawn here: each function returns figures as data, which the CSV files and the drawings both come from.
 """
@@ -37,17 +37,18 @@ def style(position: int) -> dict[str, int]:
 
 def accuracy_curves(outcomes: Outcomes) -> list[FigureRow]:
     """Accuracy against eps: for each norm over all its attacks, then for each model attack by attack."""
-    norms = sorted({row["norm"] for row in outcomes.plan.attacks})
     figures = []
-    for norm in norms:
+    for norm in dict.fromkeys(row["norm"] for row in outcomes.plan.attacks):
         labels = [row["label"] for row in outcomes.plan.attacks if row["norm"] == norm]
+        groups = outcomes.plan.groups
+        sizes = _sizes(outcomes, [model for models in groups.values() for model in models], labels)
         curves = [
-            _curve(outcomes, models, labels, group, position)
-            for position, (group, models) in enumerate(outcomes.plan.groups.items())
+            _curve(outcomes, models, labels, sizes, group, style(position))
+            for position, (group, models) in enumerate(groups.items())
         ]
         figures.append(_eps_figure(f"curve-{norm}", "curves", f"{norm}: worst case over attacks", norm, curves))
-        if len(labels) > 1 and len(outcomes.plan.groups) <= PANELS // 2:
-            figures += [_attacks_of(outcomes, group, norm, labels) for group in outcomes.plan.groups]
+        if len(labels) > 1 and len(groups) <= PANELS // 2:
+            figures += [_attacks_of(outcomes, group, norm, labels) for group in groups]
     return [figure for figure in figures if figure.series]
 
 
@@ -55,8 +56,9 @@ def _attacks_of(outcomes: Outcomes, group: str, norm: str, labels: Sequence[str]
     names: dict[str, list[str]] = {}
     for label in labels:
         names.setdefault(outcomes.plan.by_label[label]["name"], []).append(label)
+    models, after = outcomes.plan.groups[group], len(outcomes.plan.groups)  # no attack looks like a model
     curves = [
-        _curve(outcomes, outcomes.plan.groups[group], own, name, position)
+        _curve(outcomes, models, own, _sizes(outcomes, models, own), name, style(after + position))
         for position, (name, own) in enumerate(names.items())
     ]
     return _eps_figure(f"curve-{norm}-{slug(group)}", "curves", f"{norm}: {group}, attack by attack", norm, curves)
@@ -69,7 +71,7 @@ def _eps_figure(id: str, group: str, title: str, norm: str, curves: Sequence[Ser
         csv=f"{id}.csv",
         group=group,
         title=title,
-        caption="Share of samples with no known misclassified image within eps. Band: 95 % Wilson intervals, over all seeds.",
+        caption="Share of samples with no known misclassified image within eps. Band: 95 % Wilson, over all seeds.",
         x_label=f"eps ({norm})",
         y_label="accuracy",
         y_range=(0.0, 1.0),
@@ -77,12 +79,18 @@ def _eps_figure(id: str, group: str, title: str, norm: str, curves: Sequence[Ser
     )
 
 
-def _curve(outcomes: Outcomes, models: Sequence[str], labels: Sequence[str], name: str, position: int) -> Series | None:
+def _curve(
+    outcomes: Outcomes,
+    models: Sequence[str],
+    labels: Sequence[str],
+    eps: npt.NDArray[np.float64],
+    name: str,
+    look: Mapping[str, int],
+) -> Series | None:
     """Share of samples whose smallest known distance exceeds eps: mean over seeds, joined Wilson limits."""
-    distances = [d for model in models if (d := _smallest(outcomes, model, labels)) is not None and len(d)]
+    distances = _distances(outcomes, models, labels)
     if not distances:
         return None
-    eps = _sizes(outcomes, labels, distances)
     # a size written as a fraction and a float32 distance at that size must meet
     right = np.stack([(d[None] > eps[:, None] * (1 + 1e-5) + 1e-6).sum(1) for d in distances])
     n = np.array([len(d) for d in distances])[:, None]
@@ -90,12 +98,18 @@ def _curve(outcomes: Outcomes, models: Sequence[str], labels: Sequence[str], nam
     return Series(
         label=name,
         mark="line",
-        **style(position),
+        colour=look["colour"],
+        dash=look["dash"],
         x=eps.tolist(),
         y=(right / n).mean(0).tolist(),
         low=low.min(0).tolist(),
         high=high.max(0).tolist(),
     )
+
+
+def _distances(outcomes: Outcomes, models: Sequence[str], labels: Sequence[str]) -> list[npt.NDArray[np.float64]]:
+    found = [_smallest(outcomes, model, labels) for model in models]
+    return [distances for distances in found if distances is not None and len(distances)]
 
 
 def _smallest(outcomes: Outcomes, model: str, labels: Sequence[str]) -> npt.NDArray[np.float64] | None:
@@ -112,17 +126,17 @@ def _smallest(outcomes: Outcomes, model: str, labels: Sequence[str]) -> npt.NDAr
     else:
         smallest = found[0]
         for frame, other in zip(frames[1:], found[1:]):
-            common, own, theirs = np.intersect1d(frames[0]["sample"], frame["sample"], return_indices=True)
+            _, own, theirs = np.intersect1d(frames[0]["sample"], frame["sample"], return_indices=True)
             smallest[own] = np.minimum(smallest[own], other[theirs])
-    return np.nan_to_num(smallest, nan=np.inf)
+    return np.where(np.isnan(smallest), np.inf, smallest)
 
 
-def _sizes(outcomes: Outcomes, labels: Sequence[str], distances: Sequence[npt.NDArray]) -> npt.NDArray[np.float64]:
+def _sizes(outcomes: Outcomes, models: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.float64]:
     """The sizes attacked at; a fine grid if an attack looked for the smallest distance."""
     bounded = {size(outcomes.plan.by_label[label]["eps"]) for label in labels} - {np.inf}
     if all(outcomes.plan.by_label[label]["eps"] for label in labels):
         return np.array(sorted({0.0, *bounded}))
-    finite = np.concatenate([d[np.isfinite(d)] for d in distances])
+    finite = np.concatenate([np.zeros(0), *(d[np.isfinite(d)] for d in _distances(outcomes, models, labels))])
     end = max([*bounded, float(np.quantile(finite, 0.99)) if len(finite) else 0.0]) or 1.0
     return np.unique(np.concatenate([np.linspace(0, end, GRID), sorted(bounded)]))
 
@@ -196,7 +210,7 @@ def further(curves: Iterable[Mapping[str, Any]]) -> list[FigureRow]:
     """Line figures that other parts of a study hand in, such as the loss against an attack's steps."""
     figures = []
     for curve in curves:
-        id = slug(curve["id"])
+        id = slug("evidence", curve["id"])
         series = [Series.model_validate({**style(i), **dict(row)}) for i, row in enumerate(curve["series"])]
         known = {k: curve[k] for k in ("x_label", "y_label", "caption", "x_log", "y_log", "y_range") if k in curve}
         figures.append(

@@ -35,7 +35,9 @@ def reliability(outcomes: Outcomes, calibration: Sequence[CalibrationRow]) -> li
             if logits.shape[1] == 0:
                 continue
             labels = outcomes.cells[model, under]["label"].to_numpy(np.int64)
-            temperatures = [r.temperature for r in calibration if (r.model, r.under) == (model, under) and r.temperature]
+            temperatures = [
+                r.temperature for r in calibration if (r.model, r.under) == (model, under) and r.temperature
+            ]
             figures.append(_diagram(model, under, logits, labels, temperatures))
     return figures
 
@@ -68,18 +70,19 @@ def _bins(logits: npt.NDArray, labels: npt.NDArray, name: str, mark: Any, colour
     confidence, right = _confidence(logits, labels)
     counts, hits, total = _histogram(confidence, right)
     some = counts > 0
+    bars = mark == "bars"
     low, high = wilson(hits[some], counts[some])
     # bars stand on their bin, a line goes through the mean confidence of each bin
-    x = (np.arange(BINS) + 0.5)[some] / BINS if mark == "bars" else (total[some] / counts[some])
+    x = (np.arange(BINS) + 0.5)[some] / BINS if bars else (total[some] / counts[some])
     return Series(
         label=name,
         mark=mark,
         colour=colour,
-        direct=mark != "bars",
+        direct=not bars,
         x=x.tolist(),
         y=(hits[some] / counts[some]).tolist(),
-        low=low.tolist(),
-        high=high.tolist(),
+        low=low.tolist() if bars else None,
+        high=high.tolist() if bars else None,
         count=counts[some].astype(int).tolist(),
     )
 

@@ -64,7 +64,7 @@ class EvaluationRow(Row):
     backward: int = 0
     queries: int = 0
     quantised: int | None = None  # successes that survive rounding to 8 bits
-    median_distance: float | None = None  # None: not an attack, or more than half of the samples hold
+    median_distance: float | None = None  # of attacks without a size; None also if more than half of the samples hold
     members: list[str] = []
 
 
@@ -102,6 +102,7 @@ class DifferenceRow(Row):
     p_holm: float
     only_first: int | None
     only_second: int | None
+    larger_than: Literal["both", "samples", "seeds", "neither"]
     sentence: str
 
 

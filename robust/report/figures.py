@@ -10,6 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ WIDTH, HEIGHT = 4.5, 3.1  # inches
 FONT = 9.0
 LABELLED = 12  # series that get a label at their end; more would cover each other
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "robust",
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -65,6 +66,8 @@ def draw(figure: FigureRow) -> str:
         _frame(axes, figure)
         for series in figure.series:
             _MARKS[series.mark](axes, series)
+        if any(series.mark == "histogram" for series in figure.series):
+            axes.set_ylim(bottom=0)
         _ends(axes, figure)
         if counted:
             strip = drawing.add_axes((0.125, 0.155, 0.86 - margin, 0.135), sharex=axes)
@@ -116,7 +119,9 @@ def _points(axes: Axes, series: Series) -> None:
     colour = PALETTE[series.colour % len(PALETTE)]
     if series.low and series.high:
         axes.vlines(series.x, series.low, series.high, color=colour, linewidth=1.2, alpha=0.6)
-    axes.plot(series.x, series.y, color=colour, marker=MARKERS[series.colour % len(MARKERS)], linestyle="", markersize=6)
+    axes.plot(
+        series.x, series.y, color=colour, marker=MARKERS[series.colour % len(MARKERS)], linestyle="", markersize=6
+    )
 
 
 def _bars(axes: Axes, series: Series) -> None:
@@ -132,7 +137,6 @@ def _histogram(axes: Axes, series: Series) -> None:
     colour, dash = PALETTE[series.colour % len(PALETTE)], DASHES[series.colour % len(DASHES)]
     axes.fill_between(series.x, series.y, step="mid", color=colour, alpha=0.18, linewidth=0)
     axes.plot(series.x, series.y, color=colour, dashes=dash, drawstyle="steps-mid", linewidth=1.2)
-    axes.set_ylim(bottom=0)
 
 
 _MARKS = {"line": _line, "steps": _steps, "points": _points, "bars": _bars, "histogram": _histogram}
@@ -168,28 +172,32 @@ def _ends(axes: Axes, figure: FigureRow) -> None:
     if figure.diagonal or found[0].mark == "histogram":
         _corner(axes, found, 0.03 if figure.diagonal else _emptier_side(found))
         return
-    inside = found[0].mark == "points"
-    anchors = [(max(s.x), s.y[s.x.index(max(s.x))]) for s in found]
-    heights = [axes.transAxes.inverted().transform(axes.transData.transform(a))[1] for a in anchors]
-    for series, anchor, height in zip(found, anchors, _apart(heights)):
-        if inside:
-            near_right = axes.transAxes.inverted().transform(axes.transData.transform(anchor))[0] > 0.5
-            place, align, shift = (anchor[0], height), "right" if near_right else "left", -7 if near_right else 7
-            system = axes.get_xaxis_transform()
-        else:
-            place, align, shift, system = (1.0, height), "left", 4, axes.transAxes
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = [to_axes.transform(_anchor(s, axes)) for s in found]
+    for series, (x, _), height in zip(found, places, _apart([y for _, y in places])):
+        line = series.mark != "points"
+        left = line or x <= 0.5  # a cloud's name stands on the side that has room
         axes.annotate(
             _short(series.label),
-            place,
-            xycoords=system,
-            xytext=(shift, 0),
+            (1.0 if line else x, height),
+            xycoords="axes fraction",
+            xytext=((4 if line else 8) * (1 if left else -1), 0),
             textcoords="offset points",
             color=PALETTE[series.colour % len(PALETTE)],
-            ha=align,
+            ha="left" if left else "right",
             va="center",
             fontsize=FONT - 0.5,
             annotation_clip=False,
         )
+
+
+def _anchor(series: Series, axes: Axes) -> tuple[float, float]:
+    """Where a name belongs: the end of a line; the outer point of a cloud, away from the nearer edge."""
+    if series.mark != "points":
+        return max(zip(series.x, series.y))
+    low, high = axes.get_xlim()
+    points = list(zip(series.x, series.y))
+    return max(points) if sum(series.x) / len(series.x) <= (low + high) / 2 else min(points)
 
 
 def _corner(axes: Axes, found: Sequence[Series], left: float) -> None:

@@ -27,19 +27,28 @@ def page(report: Report, drawings: Mapping[str, str], dark: bool = True) -> str:
         dark: whether figures follow the reader's colour scheme; paper wants plain colours.
     """
     shown = {id: themed(svg) if dark else svg for id, svg in drawings.items()}
-    return _environment().get_template("report.html.j2").render(
-        report=report,
-        svg={id: Markup(svg) for id, svg in shown.items()},  # noqa: S704 - drawn by us; names are escaped in it
-        css=Markup(_source("report.css")),  # noqa: S704 - our own file
-        script=Markup(_source("report.js")),  # noqa: S704 - our own file
-        figures=_by_group(report.figures),
-        rows=[*report.evaluations, *report.worst_case],
-        several_seeds=any(row.seeds > 1 for row in report.groups),
-        differences=_differences(report),
-        classes=_weakest(report),
-        strips=_strips(report),
-        costs=[row for row in report.evaluations if row.forward or row.backward or row.queries],
-        class_name=_class_names(report.dataset.classes),
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            svg={id: Markup(svg) for id, svg in shown.items()},
+            css=Markup(_source("report.css")),
+            script=Markup(_source("report.js")),
+            figures=_by_group(report.figures),
+            reliability=any(figure.diagonal for figure in report.figures),
+            rows=[*report.evaluations, *report.worst_case],
+            any_reasons=any(row.reasons for row in report.evaluations),
+            any_distance=any(row.median_distance is not None for row in report.evaluations),
+            several_seeds=any(row.seeds > 1 for row in report.groups),
+            differences=_differences(report),
+            headlines=_headlines(report),
+            classes=_weakest(report),
+            strips=_strips(report),
+            costs=_costs(report),
+            doubts=_doubts(report),
+            class_name=_class_names(report.dataset.classes),
+        )
     )
 
 
@@ -51,6 +60,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["threat"] = threat
     environment.filters |= {"percent": percent, "number": number, "p_value": p_value, "count": count, "points": points}
     return environment
 
@@ -69,9 +79,16 @@ def number(value: Any) -> str:
     """A measured number with four significant digits; text as it is; a dash for what is not known."""
     if value is None:
         return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
         return str(value)
     return count(value) if isinstance(value, int) else f"{value:.4g}".replace("-", "−")
+
+
+def threat(row: Any) -> str:
+    """Norm and size of a row: `linf 8/255`, `l2, any size`; empty for what is no attack."""
+    return "" if row.norm is None else f"{row.norm} {row.eps}" if row.eps else f"{row.norm}, any size"
 
 
 def count(value: float) -> str:
@@ -97,6 +114,41 @@ def _differences(report: Report) -> list[Any]:
     clean = {row.label for row in report.evaluations if row.name == "clean"}
     worst = {row.label for row in report.worst_case}
     return [row for row in report.differences if row.label in clean | worst]
+
+
+def _costs(report: Report) -> list[dict[str, Any]]:
+    """Passes an image of each group under each evaluation, over all its seeds."""
+    group_of = {model.id: model.group for model in report.models}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in report.evaluations:
+        key = (group_of.get(row.model, row.model), row.label)
+        total = found.setdefault(
+            key, {"group": key[0], "label": key[1], "n": 0, "forward": 0, "backward": 0, "queries": 0}
+        )
+        for column in ("n", "forward", "backward", "queries"):
+            total[column] += getattr(row, column)
+    return [row for row in found.values() if row["forward"] or row["backward"] or row["queries"]]
+
+
+def _doubts(report: Report) -> list[dict[str, Any]]:
+    """Every reason not to trust a number, with the numbers that it concerns."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in (*report.evaluations, *report.worst_case):
+        if row.verdict == "trusted" or (row.members and any(r.split(": ")[0] in row.members for r in row.reasons)):
+            continue
+        for reason in row.reasons:
+            found.setdefault((row.verdict, reason), []).append(f"{row.model} under {row.label}")
+    return [
+        {"verdict": verdict, "reason": reason, "where": where[:WEAKEST], "more": max(0, len(where) - WEAKEST)}
+        for (verdict, reason), where in found.items()
+    ]
+
+
+def _headlines(report: Report) -> list[str]:
+    """The labels whose differences are told in words: clean, and the worst case that the summary speaks of."""
+    clean = [row.label for row in report.evaluations if row.name == "clean"]
+    told = [str(sentence["label"]) for sentence in report.summary if sentence.get("label")]
+    return list(dict.fromkeys([*clean, *told]))
 
 
 def _weakest(report: Report) -> list[dict[str, Any]]:

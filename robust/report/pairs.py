@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from robust.report.accuracy import Outcomes, matrix
+from robust.report.accuracy import WORST, Outcomes, matrix
 from robust.report.document import DifferenceRow
 from robust.seeds import Difference, difference, difference_sentence
 from robust.statistics import holm
@@ -30,7 +30,14 @@ def difference_rows(outcomes: Outcomes, seed: int = 0) -> list[DifferenceRow]:
                 gap = difference(a[:, own], b[:, other], seed=seed)
                 found.append((first, second, label, len(common), gap))
     corrected = holm([gap.p for *_, gap in found])
-    return [_row(*entry, float(p)) for entry, p in zip(found, corrected)]
+    return [_row(*entry, float(p), _quantity(outcomes, entry[2])) for entry, p in zip(found, corrected)]
+
+
+def _quantity(outcomes: Outcomes, label: str) -> str:
+    if label == outcomes.plan.clean:
+        return "clean accuracy"
+    spoken = label.replace(WORST, "the worst case of", 1) if label in outcomes.members else label
+    return f"accuracy under {spoken}"
 
 
 def _labels(outcomes: Outcomes, groups: int) -> list[str]:
@@ -39,7 +46,7 @@ def _labels(outcomes: Outcomes, groups: int) -> list[str]:
     return [label for label in outcomes.labels if label == outcomes.plan.clean or label in outcomes.members]
 
 
-def _row(first: str, second: str, label: str, n: int, gap: Difference, corrected: float) -> DifferenceRow:
+def _row(first: str, second: str, label: str, n: int, gap: Difference, corrected: float, what: str) -> DifferenceRow:
     return DifferenceRow(
         first=first,
         second=second,
@@ -54,5 +61,6 @@ def _row(first: str, second: str, label: str, n: int, gap: Difference, corrected
         p_holm=corrected,
         only_first=gap.only_first,
         only_second=gap.only_second,
-        sentence=difference_sentence(gap, first, second, f"accuracy under {label}"),
+        larger_than=gap.larger_than,
+        sentence=difference_sentence(gap, first, second, what),
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FILE_LINK = re.compile(r' ?<a href="(?!#)[^"]*">[^<]*</a>')  # a PDF travels without the files beside it
+BUTTON = re.compile(r"</?button[^>]*>")  # nothing sorts on paper
 
 
 class PdfError(RuntimeError):
@@ -28,7 +29,7 @@ def pdf(html: str) -> bytes:
         raise PdfError(f"a PDF report needs WeasyPrint; {remedy}") from error
     with _fixed_date():
         fetcher = URLFetcher(allowed_protocols=("data",), fail_on_errors=True)
-        content: bytes = HTML(string=FILE_LINK.sub("", html), url_fetcher=fetcher).write_pdf()
+        content: bytes = HTML(string=BUTTON.sub("", FILE_LINK.sub("", html)), url_fetcher=fetcher).write_pdf()
     return content
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def sample_rows(outcomes: Outcomes) -> tuple[list[Row], list[Row]]:
     return [_sample(r) for r in fragile.to_dict("records")], [_sample(r) for r in sturdy.to_dict("records")]
 
 
-def _sample(row: dict[str, Any]) -> Row:
+def _sample(row: Mapping[Any, Any]) -> Row:
     distance = float(row["distance"])
     return Row.model_validate(
         {

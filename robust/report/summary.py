@@ -56,7 +56,9 @@ def summary(outcomes: Outcomes, groups: Sequence[GroupRow], dataset: DatasetRow)
     robust = [row for row in groups if row.label == label]
     if robust:
         least = min(robust, key=lambda row: row.mean)
-        sentences.append({"kind": "worst", "group": least.group, "verdict": least.verdict, "text": _worst(least)})
+        sentences.append(
+            {"kind": "worst", "label": label, "group": least.group, "verdict": least.verdict, "text": _worst(least)}
+        )
     return sentences
 
 

@@ -37,7 +37,7 @@ def linear_net() -> Net:
         layer.weight.copy_(torch.randn(4, 64, generator=generator, dtype=torch.float64))
         layer.bias.zero_()
         layer.bias.copy_(-layer.weight.sum(1) / 2)
-    images = 0.5 + 0.05 * torch.randn(60, 1, 8, 8, generator=generator, dtype=torch.float64)
+    images = (0.5 + 0.1 * torch.randn(60, 1, 8, 8, generator=generator, dtype=torch.float64)).clamp(0.1, 0.9)
     classifier = Classifier(nn.Sequential(nn.Flatten(), layer), num_classes=4).double()
     return classifier, images, classifier(images).argmax(1)
 

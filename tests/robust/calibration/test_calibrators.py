@@ -126,7 +126,7 @@ def test_beta_equals_logistic_regression_on_its_two_features():
 
 
 def test_beta_slopes_are_never_negative_so_order_is_kept():
-    logits, labels = overconfident(n=200)
+    logits, _ = overconfident(n=200)
     fitted = Beta().fit(logits, logits.argmin(1))
     assert (fitted["a"] >= 0).all()
     assert (fitted["b"] >= 0).all()

@@ -1,4 +1,4 @@
-"""Conformal sets: definitions by hand, coverage over resamplings, and RSCP+ under the worst l2 attack on a linear net."""
+"""Conformal sets: definitions by hand, coverage over resamplings, RSCP+ under the worst l2 attack on a linear net."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def images(n, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
     pixels = rng.uniform(0.3, 0.7, (n, 4))
-    pixels[:, 0] = 0.5 + (2 * labels - 1) * 0.3 + rng.normal(0, 0.12, n)
+    pixels[:, 0] = 0.5 + (2 * labels - 1) * 0.5 + rng.normal(0, 0.12, n)
     return torch.tensor(pixels).view(n, 1, 2, 2), torch.tensor(labels)
 
 
@@ -106,7 +106,7 @@ def attacked(x, y, eps):
 @pytest.mark.parametrize("score", ["lac", "aps"])
 def test_coverage_is_kept_under_the_strongest_attack_where_plain_sets_lose_it(cls, score):
     eps = 0.2
-    net, method = linear_net(), cls(eps=eps, sigma=0.25, samples=64, score=score)
+    net, method = linear_net(), cls(eps=eps, sigma=0.25, samples=200, score=score)
     (x, y), (test_x, test_y) = images(500, 0), images(300, 1)
     moved = attacked(test_x, test_y, eps)
     fitted = method.fit(method.noisy_logits(net, x, Randomness.of(0, range(500), "fit")), y)
@@ -116,6 +116,8 @@ def test_coverage_is_kept_under_the_strongest_attack_where_plain_sets_lose_it(cl
     lost = conformal.set_summary(plain.sets(net(moved), plain.fit(net(x), y)), test_y)
     assert lost["coverage"] < 0.85
     assert robust["coverage"] >= 0.9 - 3 * np.sqrt(0.09 / 300)
+    if score == "lac":
+        assert robust["size"] < 1.8  # kept by right sets, not by full ones
 
 
 def wide_margin_case(n, seed, classes=10, copies=128):
@@ -170,6 +172,8 @@ def test_noise_belongs_to_the_sample():
 def test_bad_levels_and_shapes_are_refused():
     with pytest.raises(ValueError, match="alpha / 2"):
         RSCPPlus(alpha=0.1, beta=0.06)
+    with pytest.raises(ValueError, match="eps must be"):
+        RSCPPlus(eps="-1/8")
     with pytest.raises(ValueError, match=r"\[N,M,K\]"):
         RSCPPlus().fit(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(ValueError, match="holdout"):

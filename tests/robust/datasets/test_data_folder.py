@@ -15,8 +15,11 @@ def test_tests_without_their_data_are_deselected_and_counted(tmp_path):
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "human or letters", str(tests)],
         capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "ROBUST_DATA": str(tmp_path)},
     )  # fmt: skip
-    assert "1 for want of cifar10, cifar10h, cifar10n" in result.stdout, result.stdout
-    assert f"under ROBUST_DATA={tmp_path}" in result.stdout
+    assert (
+        "data: 3 tests deselected, for want of cifar10, cifar10h, cifar10n, emnist-letters, mnist under"
+        in result.stdout
+    ), result.stdout
+    assert f"ROBUST_DATA={tmp_path}" in result.stdout
     assert result.returncode == 5  # nothing left to run
     assert "skipped" not in result.stdout
 

@@ -30,7 +30,7 @@ from robust.detection.vim import ViM
 
 ALL = [
     MaxSoftmax(), MaxLogit(), Energy(), Entropy(), GEN(), Typicality(), KLMatching(), Mahalanobis(),
-    RelativeMahalanobis(), KNN(), ViM(), ReAct(), ASH(percentile=50), SHE(), GradNorm(), DICE(sparsity=0.5),
+    RelativeMahalanobis(), KNN(), ViM(), ReAct(), ASH(), SHE(), GradNorm(), DICE(),
 ]  # fmt: skip
 every = pytest.mark.parametrize("detector", ALL, ids=lambda d: d.name)
 

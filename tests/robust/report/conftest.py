@@ -43,7 +43,9 @@ def attack(model, x, y, ids, eps, steps):
     after = model.decision_function(adversarial)
     success = after.argmax(1) != y
     distance = np.where(success, np.abs(adversarial - x).max(1), np.inf)
-    frame = judged(after, y, ids, success=success, quantised=success, distance=distance, forward=steps + 1, backward=steps)
+    frame = judged(
+        after, y, ids, success=success, quantised=success, distance=distance, forward=steps + 1, backward=steps
+    )
     return frame.assign(correct=~success), adversarial
 
 
@@ -139,7 +141,8 @@ def inputs(study_and_parts):
             }
         ],
         "calibration": [
-            {"model": ids[0], "under": u, "calibrator": c, "ece": 0.02, "mce": 0.2, "brier": 0.05, "nll": 0.2, "temperature": t}
+            {"model": ids[0], "under": u, "calibrator": c, "temperature": t}
+            | {"ece": 0.02, "mce": 0.2, "brier": 0.05, "nll": 0.2}
             for u in ("clean", "pgd-1-8")
             for c, t in (("none", None), ("temperature", 1.6))
         ],
@@ -154,10 +157,12 @@ def inputs(study_and_parts):
             for name, mean in (("digits", 3), ("kmnist", 0), ("noise", -1))
         ],
         "certificates": [
-            {"model": ids[0], "name": "linear", "norm": "linf", "eps": "1/16", "n": 360, "verified": 200, "falsified": 100, "unknown": 60}
+            {"model": ids[0], "name": "linear", "norm": "linf", "eps": "1/16", "n": 360}
+            | {"verified": 200, "falsified": 100, "unknown": 60}
         ],
         "claims": [
-            {"id": "Q18", "question": "Does regularisation help against every attack?", "verdict": "partly", "effect": 0.12, "low": 0.08, "high": 0.16, "attack": "pgd", "seeds": 3, "section": "accuracy"}
+            {"id": "Q18", "question": "Does regularisation help against every attack?", "verdict": "partly"}
+            | {"effect": 0.12, "low": 0.08, "high": 0.16, "attack": "pgd", "seeds": 3, "section": "accuracy"}
         ],
         "history": [
             {"model": id, "epoch": e, "loss": 2.3 * 0.7**e + 0.02 * i, "select_accuracy": 1 - 0.8**(e + 1)}
@@ -165,11 +170,12 @@ def inputs(study_and_parts):
             for e in range(12)
         ],
         "evidence": [
-            {"model": ids[0], "evaluation": "pgd-1-8", "check": "zero-gradient share", "value": 0.0, "passed": True, "detail": "0 of 360 images"},
-            {"model": ids[0], "evaluation": "pgd-1-8", "check": "unbounded budget", "value": 0.0, "passed": True, "detail": "accuracy 0 % at eps 1"},
+            {"model": ids[0], "evaluation": "pgd-1-8", "check": check, "value": 0.0, "passed": True, "detail": detail}
+            for check, detail in (("zero-gradient share", "0 of 360"), ("unbounded budget", "accuracy 0 % at eps 1"))
         ],
         "curves": [
-            {"id": "loss-steps", "title": "Loss against steps", "x_label": "step", "y_label": "margin loss", "series": [{"label": "pgd", "x": [0, 10, 20, 40], "y": [-2.0, 0.5, 0.9, 1.0]}]}
+            {"id": "loss-steps", "title": "Loss against steps", "x_label": "step", "y_label": "margin loss"}
+            | {"series": [{"label": "pgd", "x": [0, 10, 20, 40], "y": [-2.0, 0.5, 0.9, 1.0]}]}
         ],
         "examples": examples,
         "environment": {"torch": "2.13.0", "device": "cpu"},

@@ -100,9 +100,7 @@ def test_one_seed_gives_one_result_and_leaves_the_global_generator_alone(splits)
     assert not same(first.last, other.last)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "stop_at"), [("sgd", 1), ("adam", 5), ("adamw", 6), ("adam", 7), ("sgd", 11)]
-)
+@pytest.mark.parametrize(("optimizer", "stop_at"), [("sgd", 1), ("adam", 5), ("adamw", 6), ("adam", 7), ("sgd", 11)])
 def test_stopped_and_resumed_equals_uninterrupted(splits, tmp_path, optimizer, stop_at):
     training = Training(
         epochs=2, batch_size=50, optimizer=optimizer, lr=1e-2, weight_decay=1e-4, clip_norm=1.0, augment="crop-flip"
@@ -189,7 +187,7 @@ def test_passes_count_nothing_after_removal():
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_a_given_classifier_in_any_precision_is_trained_further(splits, precision):
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-    training = Training(epochs=3, batch_size=50, lr=1e-2, precision=precision)
+    training = Training(epochs=8, batch_size=50, lr=3e-2, precision=precision)
     trained = fit(splits, Standard(training=training), model=classifier)
     assert trained.classifier is classifier
     assert trained.history[-1]["select_accuracy"] > 0.7
@@ -215,11 +213,6 @@ def test_one_step_of_sgd_is_the_formula(splits):
     training = Training(epochs=1, batch_size=300, optimizer="sgd", momentum=0, lr=0.5, schedule="constant")
     trained = fit(splits, Standard(training=training), model=classifier)
     torch.testing.assert_close(trained.last["1.weight"], before - 0.5 * gradient)
-
-
-def test_an_empty_select_split_is_refused(splits):
-    with pytest.raises(ValueError, match="select split of digits is empty"):
-        fit((splits[0], splits[1].subset([])))
 
 
 def test_the_state_hooks_are_called_in_order(splits):

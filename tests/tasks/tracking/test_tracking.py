@@ -118,6 +118,7 @@ def test_threads_make_each_child_once(home):
     assert len(runs_of(home)) == 4
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_on_a_new_home_all_succeed(tmp_path):
     script = textwrap.dedent("""
         import sys

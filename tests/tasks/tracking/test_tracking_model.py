@@ -83,3 +83,13 @@ def test_a_cache_hit_points_to_the_model_of_its_source(home, logged):
     client = tracker._delivery.client()
     source, hit = client.get_run(child.run_id), client.get_run(replay.run_id)
     assert hit.outputs.model_outputs[0].model_id == source.data.tags["robust.model_id"]
+
+
+def test_a_hit_that_knows_only_its_work_finds_the_run_that_did_it(home):
+    tracker = Tracker(home)
+    first = tracker.flow_run("study", "flow-1").child("mlp-s0", tags={"robust.cache": "miss", "robust.work": "train-1"})
+    tags = {"robust.cache": "hit", "robust.work": "train-1", "robust.key": "mine to set"}
+    hit = tracker.flow_run("another-study", "flow-2").child("mlp-s0", tags=tags)
+    found = tracker._delivery.client().get_run(hit.run_id).data.tags
+    assert found["robust.source_run_id"] == first.run_id
+    assert found["robust.key"] == "mlp-s0", "the tags by which runs are found cannot be replaced"

@@ -1,0 +1,95 @@
+"""`robust plan`: for every step of a study, whether the cache holds it, and which field or module caused each miss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.home import Home, activate
+
+Step = dict[str, Any]
+
+
+def plan_study(
+    study: str, size: str, changes: Sequence[str], home: Path, seeds: Sequence[int] | None = None
+) -> list[Step]:
+    """Steps {step, key, hit, because[]} in the order of the flow; nothing is computed.
+
+    A step behind a miss has no key yet: it depends on bytes that do not exist.
+    """
+    place = activate(Home(home))
+    from robust.study import load
+
+    return list(_steps(load(study, size, changes, seeds), place))  # type: ignore[arg-type]
+
+
+def plan_table(steps: Sequence[Step]) -> str:
+    """The plan for a terminal of 80 columns, with the count of hits and misses last."""
+    lines = []
+    for step in steps:
+        lines.append(f"{'hit ' if step['hit'] else 'MISS'}  {step['step']}")
+        lines += [f"        {reason}" for reason in step["because"]]
+    hits = sum(step["hit"] for step in steps)
+    return "\n".join([*lines, f"{hits} of {len(steps)} steps are in the cache"])
+
+
+def _steps(study: Any, home: Home) -> Iterator[Step]:
+    from robust.corruptions.clean import Clean
+    from tasks.calibrate import calibrate, calibrate_work
+    from tasks.detect import detect, detect_work
+    from tasks.evaluate import evaluate, evaluate_works
+    from tasks.prepare import prepare, prepare_work
+    from tasks.train import train, train_works
+
+    work = prepare_work(study.dataset, home)
+    yield _explained("prepare", prepare, work)
+    data = prepare.run(work)  # fingerprints only: the keys of all later steps stand on them
+    methods = {entry.label: entry.method for entry in study.evaluations}
+    for network, training in train_works(study, data, home).items():
+        step = _explained("train", train, training)
+        yield step
+        trained = train.find(training)
+        if trained is None:
+            yield from _waiting(study, network, step["key"])
+            continue
+        judged = evaluate_works(study, network, trained, training, methods, data, "test")
+        if trained.files["last"].sha256 != trained.files["best"].sha256:
+            last = evaluate_works(study, network, trained, training, methods, data, "test", "last")
+            for each in last.values():
+                yield _explained("evaluate", evaluate, each)
+        fitting = (
+            evaluate_works(study, network, trained, training, {"clean": Clean()}, data, "calibrate")
+            if study.calibrators
+            else {}
+        )
+        for each in (*judged.values(), *fitting.values()):
+            yield _explained("evaluate", evaluate, each)
+        if study.calibrators:
+            done = {place: evaluate.find(each) for place, each in judged.items()}
+            fitted = [evaluate.find(each) for each in fitting.values()]
+            if all(done.values()) and all(fitted):
+                yield _explained("calibrate", calibrate, calibrate_work(study, network, fitted, done, home))  # type: ignore[arg-type]
+            else:
+                yield _miss(f"calibrate {network}", "evaluations of this network are missing")
+        if study.ood:
+            yield _explained("detect", detect, detect_work(study, network, trained, training, data))
+
+
+def _explained(task: str, cached: Any, work: Any) -> Step:
+    found = cached.explain(work)
+    return {"step": f"{task} {work.label}", "key": found.key, "hit": found.hit, "because": list(found.because)}
+
+
+def _waiting(study: Any, network: str, key: str) -> Iterator[Step]:
+    reason = f"waits for {key}"
+    for entry in study.evaluations:
+        yield _miss(f"evaluate {network}/test/{entry.label}", reason)
+    if study.calibrators:
+        yield _miss(f"calibrate {network}", reason)
+    if study.ood:
+        yield _miss(f"detect {network}", reason)
+
+
+def _miss(step: str, reason: str) -> Step:
+    return {"step": step, "key": None, "hit": False, "because": [reason]}

@@ -1,0 +1,48 @@
+"""The command line, also typed wrongly."""
+
+import json
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("run", "none.yaml"), 2, "none.yaml"),
+        (("run", "tiny.yaml", "--size", "huge"), 2, "huge"),
+        (("run", "tiny.yaml", "--set", "nonsense"), 2, "path=value"),
+        (("run", "tiny.yaml", "--set", "dataset.name=nodata"), 2, "nodata"),
+        (("run", "tiny.yaml", "--seeds", "a,b"), 2, "whole numbers"),
+        (("run", "tiny.yaml", "--runner", "magic"), 2, "threads, processes or dask"),
+        (("run", "tiny.yaml", "--set", "dataset.name=mnist", "--set", "dataset.test=10"), 2, "mnist"),
+        (("show", "attack", "pdg"), 2, "did you mean"),
+        (("list", "nonsense"), 2, "kinds are"),
+        (("report", "nothing"), 2, "no report"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_wrong_input_gets_one_clear_message_and_exit_code_2(robust, arguments, code, words):
+    out, err = robust.run(*arguments, code=code, ROBUST_DATA=str(robust.folder / "nodata"))
+    assert words in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) <= 4
+
+
+def test_list_and_show_describe_the_methods(robust):
+    rows = json.loads(robust.run("list", "--json")[0])
+    assert {"kind", "name", "family", "source", "fields"} <= set(rows[0])
+    assert {"pgd", "fgsm", "clean", "mlp", "standard", "digits"} <= {row["name"] for row in rows}
+    table = robust.run("list", "attack")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    shown = robust.run("show", "attack", "pgd")[0]
+    assert "eps" not in shown or "threat" in shown
+    assert "steps" in shown
+    assert "passes" in shown
+
+
+def test_doctor_says_what_is_there(robust):
+    found = json.loads(robust.run("doctor", "--json")[0])
+    checks = {finding["check"]: finding["state"] for finding in found}
+    assert checks["python"] == "fine"
+    assert checks["home"] == "fine"
+    assert "digits" in next(f["detail"] for f in found if f["check"] == "data")
