@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ def run_studies(
     files = study_files(studies)
     _show_progress(quiet)
     place = activate(Home(home))
+    if not os.environ.get("ROBUST_DEBUG"):  # what goes wrong is said once, by the command line; the server keeps the log
+        os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     server = begin(place)  # its start and our imports take seconds each: let them overlap
     try:
         from robust.study import load

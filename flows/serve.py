@@ -7,8 +7,10 @@ from pathlib import Path
 
 def serve_forever(home: Path, prefect_port: int, mlflow_port: int) -> None:
     """Start the services and wait for an interruption; ports of 0 are chosen freely."""
+    import typer
+
     from tasks.services import serve
 
-    status = serve(home, prefect_port=prefect_port or None, mlflow_port=mlflow_port or None)
+    status = serve(home, prefect_port=prefect_port or None, mlflow_port=mlflow_port or None, say=typer.echo)
     if status:
         raise SystemExit(status)

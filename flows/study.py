@@ -13,6 +13,7 @@ from robust.corruptions.clean import Clean
 from robust.study import Study, load
 from tasks.assemble import Outcome, last_ledger_of, ledger_of, moment, report_of, write_outcome
 from tasks.calibrate import calibrate, calibrate_work
+from tasks.deploy import study_file
 from tasks.detect import detect, detect_work
 from tasks.evaluate import evaluate, evaluate_works
 from tasks.examples import examples, examples_work, pictures
@@ -36,7 +37,7 @@ def study(
 ) -> list[str]:
     """Run study files one after the other; returns the paths of their reports."""
     home = Home.current().create()
-    return [str(run_study(load(path, size, changes or (), seeds), path, home)) for path in studies]
+    return [str(run_study(load(path, size, changes or (), seeds), path, home)) for path in map(study_file, studies)]
 
 
 def run_study(spec: Study, source: str, home: Home) -> Path:

@@ -48,7 +48,7 @@ class Trained:
 
     Attributes:
         classifier: eval mode, with the best weights.
-        best: weights after the epoch with the highest score on select; the earliest of equals.
+        best: weights after the epoch with the highest score on select; the latest of equals.
         last: weights after the last epoch.
         best_epoch: which epoch (from 1) `best` is.
         history: one row an epoch: epoch, learning_rate, loss and the objective's terms (means over the epoch),
@@ -243,7 +243,7 @@ def _finish_epoch(run: _Run, select_set: Dataset, seed: int) -> None:
     if epoch % training.select_every == 0 or epoch == training.epochs:
         accuracy, score = _select(run, select_set, seed)
         row |= {"select_accuracy": accuracy, "select_score": score}
-        if score > run.best_score:
+        if score >= run.best_score:  # the latest of equals: its learning rate is the lowest
             run.best, run.best_score, run.best_epoch = weights_of(run.classifier), score, epoch
     run.history.append(row)
 

@@ -28,6 +28,15 @@ def deploy(home: Path, prefect_file: Path, *, pool: str = POOL) -> str:
     return pools + _prefect(url, "deploy", "--prefect-file", str(prefect_file), "--all")
 
 
+def study_file(name: str) -> str:
+    """A study as a deployment names it, found from here or from the folder that the worker was started in.
+
+    A worker runs every flow in a temporary folder; `robust serve` passes its own on as `ROBUST_PROJECT`.
+    """
+    project = os.environ.get("ROBUST_PROJECT")
+    return name if project is None or Path(name).exists() else str(Path(project) / name)
+
+
 def _prefect(url: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *arguments],

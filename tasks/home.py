@@ -122,6 +122,7 @@ class Home:
             "ROBUST_HOME": str(self.root),
             "PREFECT_HOME": str(self.prefect),
             "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(self.results),
+            "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",  # it loses task states; ours is `tasks.server`
         }
 
 
@@ -141,7 +142,6 @@ def _defaults() -> dict[str, str]:
     """Settings that a user may overrule by setting them; quiet, JSON records, patient with slow starts."""
     defaults = {
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_LOGGING_LEVEL": "INFO",

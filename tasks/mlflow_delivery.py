@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
+CLASSICAL = {"mlflow.experimentKind": "custom_model_development"}  # else its pages open for chat applications
+
+
 class Delivery:
     """What applies events.
 
@@ -244,7 +247,7 @@ class Delivery:
         if found is None:
             folder = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
             location = (self.artifacts.resolve() / folder).as_uri() if self.artifacts else None
-            created: str = self.client().create_experiment(name, artifact_location=location)
+            created: str = self.client().create_experiment(name, location, tags=CLASSICAL)
             return created
         if found.lifecycle_stage == "deleted":
             self.client().restore_experiment(found.experiment_id)

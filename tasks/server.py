@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-import subprocess
 import sys
 import time
 import urllib.error
@@ -42,7 +41,7 @@ class EmbeddedServer:
         self.home = home
         self._given = os.environ.get("PREFECT_API_URL")
         self._stack = ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: int | None = None
         if self._given is None:
             activate(home)
             self._stack.enter_context(_using(home))
@@ -69,7 +68,7 @@ class EmbeddedServer:
     def __enter__(self) -> str:
         try:
             url = self.wait()
-            self._stack.enter_context(_pointing_at(url))
+            self._stack.enter_context(_pointing_at(url, self.home))
             self._stack.enter_context(_delivered())
         except BaseException:
             self._stack.close()
@@ -88,11 +87,12 @@ class EmbeddedServer:
             if _is_free(self.home):  # the server that we joined was killed
                 self._process = _start(self.home)
             return
-        code = self._process.poll()
-        if code == 0 and _is_free(self.home):  # it had stepped back for another one, which is gone now
-            self._process = _start(self.home)
-        elif code:
+        ended, status = os.waitpid(self._process, os.WNOHANG)
+        if ended and status:
+            code = os.waitstatus_to_exitcode(status)
             raise ServerError(f"the Prefect server stopped with exit code {code}{_log_tail(self.home)}")
+        if ended:  # it stepped back for another one
+            self._process = None
 
 
 def begin(home: Home) -> EmbeddedServer:
@@ -188,27 +188,40 @@ def _using(home: Home) -> Iterator[None]:
         yield
 
 
-def _start(home: Home) -> subprocess.Popen[bytes]:
-    with (home.logs / "server.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tasks.server_process", str(home.root)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the run; the server outlives it by seconds
-            env={**os.environ, **home.environment()},
-        )
+def _start(home: Home) -> int:
+    """Start the server's process and return its id; it outlives us, in a session of its own, safe from our Ctrl-C."""
+    log = (str(home.logs / "server.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "tasks.server_process", str(home.root)],
+        {**os.environ, **home.environment()},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, *log),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
 
 
 @contextmanager
-def _pointing_at(url: str) -> Iterator[None]:
-    """Prefect's settings of a run: this server; no heartbeat thread, which would hold each flow for a second."""
+def _pointing_at(url: str, home: Home) -> Iterator[None]:
+    """Prefect's settings of a run: this server; no heartbeat thread, which would hold each flow for a second.
+
+    The folders are said again, because Prefect may have been imported before the home was chosen.
+    """
     before = os.environ.get("PREFECT_API_URL")
     os.environ["PREFECT_API_URL"] = url
-    from prefect.settings import PREFECT_API_URL, PREFECT_RUNNER_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect import settings
 
+    chosen = {
+        settings.PREFECT_API_URL: url,
+        settings.PREFECT_RUNNER_HEARTBEAT_FREQUENCY: None,
+        settings.PREFECT_LOCAL_STORAGE_PATH: home.results,
+        settings.PREFECT_RESULTS_DEFAULT_SERIALIZER: "json",
+    }
     try:
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_RUNNER_HEARTBEAT_FREQUENCY: None}):
+        with settings.temporary_settings(chosen):
             yield
     finally:
         if before is None:

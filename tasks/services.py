@@ -126,8 +126,10 @@ def mlflow_server(home: Home, port: int) -> Service:
 def worker_process(prefect_url: str, pool: str) -> Service:
     """A worker of type process that takes one flow run at a time: a study fills the machine."""
     command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", "1")
+    modules = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     variables = {
         "PREFECT_API_URL": f"{prefect_url}/api",
+        "PYTHONPATH": os.pathsep.join(modules),
         "PREFECT_LOGGING_LEVEL": "INFO",
         # flow runs start in a temporary folder: what is relative to here must be told
         "ROBUST_PROJECT": str(Path.cwd()),

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MARK = "ROBUST_SERVICES"
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 5.0
 
 
 def marked(mark: str) -> list[int]:

@@ -10,14 +10,14 @@ from pydantic import Field
 from torch import Tensor
 
 from robust.attacks.attack import SmallestDistance, fooled, input_gradient
-from robust.attacks.decision import misclassified_start
+from robust.attacks.decision import boundary_start
 from robust.attacks.nearest import Nearest
 from robust.classifier import Classifier
 from robust.losses import margin
 from robust.randomness import Randomness
 
 INSIDE = 1 - 1e-3  # keeps arctanh finite at the walls of the box, and black pixels within Adam's reach
-TRIES = 10  # images tried as a start for samples that no constant broke
+TRIES, HALVINGS = 10, 10  # to find a start on the boundary for samples that no constant broke
 
 
 class CW(SmallestDistance):
@@ -27,7 +27,7 @@ class CW(SmallestDistance):
     objective f_6: x = (tanh w + 1) / 2 keeps the box, and c is found for each sample by `searches` rounds of
     multiplication by 10, then bisection. A sample leaves a round early when its objective has not fallen by 0.01 %
     over a tenth of the steps, the authors' abort rule applied to samples instead of batches. Samples that no c broke
-    get a last round that starts from a misclassified image, the negative or noise, and walks back toward the original.
+    get a last round that starts on the boundary, where the line to a misclassified image (negative or noise) meets it.
 
     Cost: at most (`searches` + 1) x `steps` forward and backward passes.
     """
@@ -46,7 +46,7 @@ class CW(SmallestDistance):
 
     def passes(self, num_classes: int) -> tuple[int, int]:
         """At most; stalled samples leave early."""
-        return (self.searches + 1) * self.steps + TRIES, (self.searches + 1) * self.steps
+        return (self.searches + 1) * self.steps + TRIES + HALVINGS, (self.searches + 1) * self.steps
 
     def minimise(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Tensor:
         """The nearest misclassified image seen, [N,C,H,W]."""
@@ -62,7 +62,7 @@ class CW(SmallestDistance):
         rows = (~nearest.found).nonzero().flatten()
         if len(rows):
             view, draws = classifier.select(rows), rng.select(rows.cpu())
-            start, _ = misclassified_start(view, images[rows], labels[rows], draws, TRIES)
+            start, _ = boundary_start(view, images[rows], labels[rows], draws, "l2", TRIES, HALVINGS)
             self._descend(_Round(classifier, nearest, labels, constant, rows), start)
         return nearest.images
 

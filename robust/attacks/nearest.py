@@ -67,7 +67,7 @@ def bisect(
     """Move misclassified images toward their originals, halving the uncertainty `steps` times.
 
     For l2 and l1 the path is the straight line; for linf the perturbation is clipped at a shrinking height, which
-    keeps every smaller coordinate (Chen et al. 2020, arXiv 1904.02144, section III-C). Returns [N,C,H,W], all still
+    keeps every smaller coordinate (Chen et al. 2020, arXiv 1904.02144). Returns [N,C,H,W], all still
     misclassified if `adversarial` was.
     """
     delta = adversarial - origin

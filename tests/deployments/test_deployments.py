@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.deploy import deploy
+from tasks.deploy import deploy, study_file
 from tasks.server import ServerError
 from tasks.services import prefect_server, serve, worker_process
 
@@ -66,3 +66,11 @@ def test_a_taken_port_is_named(tmp_path, monkeypatch):
         port = listening.getsockname()[1]
         with pytest.raises(ServerError, match=f"port {port} is taken"):
             serve(tmp_path / "home", prefect_port=port)
+
+
+def test_a_study_is_found_from_the_worker_s_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert study_file("studies/demo.yaml") == "studies/demo.yaml"
+    monkeypatch.setenv("ROBUST_PROJECT", str(ROOT))
+    assert study_file("studies/demo.yaml") == str(ROOT / "studies" / "demo.yaml")
+    assert study_file(str(ROOT / "studies" / "demo.yaml")) == str(ROOT / "studies" / "demo.yaml")

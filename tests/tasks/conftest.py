@@ -8,6 +8,10 @@ import pytest
 from tasks.home import Home, activate
 from tasks.server import embedded_server
 
+# before anything imports Prefect: no server of Prefect's own choosing, no telemetry
+os.environ.update(
+    {"PREFECT_SERVER_EPHEMERAL_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+)
 sys.path.insert(0, str(Path(__file__).parent))  # other processes import `example_tasks` by name
 
 

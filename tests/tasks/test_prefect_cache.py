@@ -6,6 +6,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from prefect import flow
@@ -90,7 +92,7 @@ def test_an_altered_prefect_record_is_replaced_by_ours(make, times, session_home
     path = session_home.results / work.key
     true = path.read_bytes()
     length = str(count.explain(work).manifest.metrics["length"])
-    path.write_bytes(true.replace(f'\\"length\\":{length}'.encode(), b'\\"length\\":9999'))
+    path.write_bytes(true.replace(f'\\"length\\": {length}'.encode(), b'\\"length\\": 9999'))
     assert path.read_bytes() != true
 
     @flow
@@ -149,10 +151,8 @@ def test_another_process_of_the_pool_does_the_work_and_it_is_cached(make, times)
 
     assert pooled() == (work.key, "Completed")
     assert states(work) == ["Cached"]
-    assert (times(), int((make().context["log"] and open(str(work.context["log"])).read()).split()[0]) != os.getpid()) == (
-        1,
-        True,
-    )
+    assert times() == 1
+    assert Path(str(work.context["log"])).read_text().split() != [str(os.getpid())]
 
 
 FRESH = """
@@ -182,7 +182,7 @@ def test_fresh_processes_under_other_hash_seeds_share_server_and_work(make, time
 
 def test_no_task_run_is_left_unfinished(session_home, make):
     states(make(steps=1))
-    with sqlite3.connect(session_home.prefect / "prefect.db") as database:
+    with closing(sqlite3.connect(session_home.prefect / "prefect.db")) as database:
         query = "select count(*) from task_run where state_type in ('RUNNING', 'PENDING', 'SCHEDULED')"
         deadline = time.monotonic() + 30
         while database.execute(query).fetchone()[0]:

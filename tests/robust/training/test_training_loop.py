@@ -76,10 +76,10 @@ def test_training_learns_digits_and_keeps_a_history(splits):
     assert np.isfinite(table.to_numpy()).all()
 
 
-def test_the_best_checkpoint_is_the_earliest_with_the_highest_score(splits):
+def test_the_best_checkpoint_is_the_latest_with_the_highest_score(splits):
     trained = fit(splits)
     scores = [row["select_score"] for row in trained.history]
-    assert trained.best_epoch == 1 + scores.index(max(scores))
+    assert trained.best_epoch == max(epoch for epoch, score in enumerate(scores, 1) if score == max(scores))
     images, labels, _ = splits[1].batch(slice(None))
     assert not trained.classifier.training
     accuracy = float((trained.classifier(images).argmax(1) == labels).float().mean())
@@ -151,7 +151,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_diagnosis_and_keeps_the_checkpoi
 
 def test_exploding_weights_never_reach_a_checkpoint(splits, tmp_path):
     objective = Standard(training=Training(epochs=3, batch_size=50, optimizer="sgd", lr=1e20, schedule="constant"))
-    with pytest.raises(TrainingError, match="lower training.lr|Lower training.lr"):
+    with pytest.raises(TrainingError, match=r"[Ll]ower training\.lr"):
         fit(splits, objective, folder=tmp_path, checkpoint_steps=1)
     if (tmp_path / "checkpoint.pt").exists():
         saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
