@@ -37,9 +37,9 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and debug messages")] = False,
 ) -> None:
     """Options that go before the command."""
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if debug:
         os.environ["ROBUST_DEBUG"] = "1"
+        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
 
 
 @app.command()

@@ -218,10 +218,10 @@ def _optimise(run: _Run, batch: Batch) -> dict[str, Tensor]:
     run.objective.before_step(run.classifier, run.state)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
+    if run.scaler.is_enabled():  # it leaves a step with an infinite gradient out, and lowers its scale
+        norm = norm.nan_to_num(0.0, 0.0, 0.0)
     terms = {"loss": loss.total.detach(), **loss.terms, "gradient_norm": norm}
-    # under the fp16 scaler an infinite gradient is ordinary: that step is left out and the scale lowered
-    watched = loss.total.detach() if run.scaler.is_enabled() else loss.total.detach() + norm
-    if not watched.isfinite():
+    if not (loss.total.detach() + norm).isfinite():
         raise TrainingError(_diagnosis(run, batch, rate, terms))
     if training.clip_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
