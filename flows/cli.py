@@ -126,13 +126,24 @@ def doctor(home: Home = None, as_json: Json = False) -> None:
 @app.command()
 def serve(
     home: Home = None,
-    prefect_port: Annotated[int, typer.Option(help="0 takes a free one")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="0 takes a free one")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="0 takes 4200, or another where that is taken")] = 0,
+    mlflow_port: Annotated[int, typer.Option(help="0 takes 5000, or another where that is taken")] = 0,
 ) -> None:
     """Run the Prefect server, the MLflow server and a worker on loopback until interrupted."""
     from flows.serve import serve_forever
 
     serve_forever(_home(home), prefect_port, mlflow_port)
+
+
+@app.command()
+def deploy(
+    file: Annotated[Path, typer.Option(help="the deployments to put up")] = Path("deployments/prefect.yaml"),
+    home: Home = None,
+) -> None:
+    """Put up the scheduled deployments at the running Prefect server (robust serve, or PREFECT_API_URL)."""
+    from flows.serve import deploy_all
+
+    typer.echo(deploy_all(_home(home), file))
 
 
 def _home(home: Path | None) -> Path:

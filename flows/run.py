@@ -72,13 +72,13 @@ def study_files(studies: Sequence[str]) -> list[str]:
 
 def accuracy_table(report: dict[str, Any]) -> str:
     """Accuracy, interval and verdict of every network and evaluation, at most 80 columns."""
-    lines = [f"{'network':<24} {'evaluation':<15} {'eps':>7} {'accuracy':>8} {'95 % interval':>15}  verdict"]
+    lines = [f"{'network':<24} {'evaluation':<15} {'eps':>7} {'acc %':>6} {'95 % interval':>13}  verdict"]
     for row in report["evaluations"]:
         interval = f"{100 * row['low']:.1f}-{100 * row['high']:.1f}"
         verdict = row["verdict"] if row["norm"] else ""
         lines.append(
             f"{row['model'][:24]:<24} {row['label'][:15]:<15} {row['eps'] or '':>7} "
-            f"{100 * row['accuracy']:>8.1f} {interval:>15}  {verdict}".rstrip()
+            f"{100 * row['accuracy']:>6.1f} {interval:>13}  {verdict}".rstrip()
         )
     return "\n".join(lines)
 

@@ -14,3 +14,13 @@ def serve_forever(home: Path, prefect_port: int, mlflow_port: int) -> None:
     status = serve(home, prefect_port=prefect_port or None, mlflow_port=mlflow_port or None, say=typer.echo)
     if status:
         raise SystemExit(status)
+
+
+def deploy_all(home: Path, file: Path) -> str:
+    """Put up every deployment of a file; returns Prefect's account of it."""
+    from flows.outcomes import InputError
+    from tasks.deploy import deploy
+
+    if not file.is_file():
+        raise InputError(f"--file {file}: there is no such file; the project's own is deployments/prefect.yaml")
+    return deploy(home, file)

@@ -19,6 +19,7 @@ from tasks.evaluate import evaluate, evaluate_works
 from tasks.examples import examples, examples_work, pictures
 from tasks.home import Home
 from tasks.manifest import Manifest
+from tasks.networks import split_of
 from tasks.prepare import prepare, prepare_work
 from tasks.store import Store
 from tasks.track import Tracking
@@ -43,6 +44,8 @@ def study(
 def run_study(spec: Study, source: str, home: Home) -> Path:
     """One study inside the running flow; returns the path of report.html."""
     store = Store.of(home)
+    for entry in spec.ood:  # a set that is not there is found out now, not after the training
+        split_of(entry.method.settings(), "test")
     outcome = Outcome(spec, prepare(prepare_work(spec.dataset, home)))
     trainings = train_works(spec, outcome.data, home)
     with Tracking(home, spec, outcome.data, flow_run.get_id() or "direct") as tracking:

@@ -168,6 +168,8 @@ class Study(BaseModel):
     def _ood_and_detectors_come_together(self) -> Study:
         if self.ood and not self.detectors:
             raise PydanticCustomError("ood", "ood: there are out-of-distribution sets but no detectors to judge them")
+        if self.dataset.name in {entry.label for entry in self.ood}:
+            raise PydanticCustomError("ood", f"ood: {self.dataset.name!r} is the study's own data; give it a 'label'")
         return self
 
     @property

@@ -37,7 +37,7 @@ def detect(work: Work, store: Store) -> Manifest:
     classifier = classifier_of(work.settings, store.get(work.reads["weights"]), work.context["device"])
     own = split_of(work.context["dataset"], "test")
     sets = {own.name: own} | {
-        label: adapt(split_of(settings, "test"), own.shape) for label, settings in work.settings["ood"].items()
+        label: adapt(split_of(settings, "test"), own.shape) for label, settings in work.context["ood"].items()
     }
     detectors = {entry["label"]: create("detector", entry["method"]) for entry in work.settings["detectors"]}
     scores = _scores(classifier, split_of(work.context["dataset"], "train"), sets, detectors, work.settings["seed"])
@@ -127,7 +127,6 @@ def detect_work(study: Study, network: str, trained: Manifest, training: Work, d
             "model": training.settings["model"],
             "inputs": training.settings["inputs"],
             "detectors": [{"label": e.label, "method": e.method.settings()} for e in study.detectors],
-            "ood": ood,
             "seed": study.evaluation_seed,
         },
         reads={
@@ -138,6 +137,6 @@ def detect_work(study: Study, network: str, trained: Manifest, training: Work, d
         },
         roots=modules_behind(*(e.method for e in (*study.detectors, *study.ood, *study.models))),
         numerics=Numerics.of(device),
-        context={"dataset": study.dataset.settings(), "device": device},
+        context={"dataset": study.dataset.settings(), "ood": ood, "device": device},
         home=training.folder,
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @cached_task("prepare", version=1, roots=("robust.datasets.dataset",))
 def prepare(work: Work, store: Store) -> Manifest:
     """Digests, sizes, class names, and mean and standard deviation of the training images."""
-    splits = {name: split_of(work.settings["dataset"], name) for name in ("train", "select", "calibrate", "test")}
+    splits = {name: split_of(work.context["dataset"], name) for name in ("train", "select", "calibrate", "test")}
     train = splits["train"]
     overlap = set(train.ids.tolist()) & (set(splits["select"].ids.tolist()) | set(splits["calibrate"].ids.tolist()))
     if overlap:
@@ -39,9 +39,10 @@ def prepare_work(dataset: DatasetSpec, home: Home) -> Work:
     digests = {name: split_of(settings, name).digest for name in ("train", "select", "calibrate", "test")}
     return prepare.work(
         label=dataset.name,
-        settings={"dataset": settings},
+        settings={"dataset": {k: v for k, v in settings.items() if k != "download"}},
         reads=digests,
         roots=modules_behind(dataset),
         numerics=Numerics.of("cpu"),
+        context={"dataset": settings},
         home=home,
     )

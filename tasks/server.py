@@ -212,6 +212,7 @@ def _pointing_at(url: str, home: Home) -> Iterator[None]:
     """
     before = os.environ.get("PREFECT_API_URL")
     os.environ["PREFECT_API_URL"] = url
+    import prefect.context
     from prefect import settings
 
     chosen = {
@@ -220,10 +221,15 @@ def _pointing_at(url: str, home: Home) -> Iterator[None]:
         settings.PREFECT_LOCAL_STORAGE_PATH: home.results,
         settings.PREFECT_RESULTS_DEFAULT_SERIALIZER: "json",
     }
+    outside = prefect.context.GLOBAL_SETTINGS_CONTEXT
     try:
         with settings.temporary_settings(chosen):
+            # threads that Prefect starts by itself see only the global settings; without a URL there they would start
+            # an ephemeral server
+            prefect.context.GLOBAL_SETTINGS_CONTEXT = prefect.context.get_settings_context()
             yield
     finally:
+        prefect.context.GLOBAL_SETTINGS_CONTEXT = outside
         if before is None:
             del os.environ["PREFECT_API_URL"]
         else:

@@ -27,7 +27,7 @@ class CW(SmallestDistance):
     objective f_6: x = (tanh w + 1) / 2 keeps the box, and c is found for each sample by `searches` rounds of
     multiplication by 10, then bisection. A sample leaves a round early when its objective has not fallen by 0.01 %
     over a tenth of the steps, the authors' abort rule applied to samples instead of batches. Samples that no c broke
-    get a last round that starts on the boundary, where the line to a misclassified image (negative or noise) meets it.
+    get a last round (c = 1) from the boundary, where the line to a misclassified image (negative or noise) meets it.
 
     Cost: at most (`searches` + 1) x `steps` forward and backward passes.
     """
@@ -37,7 +37,7 @@ class CW(SmallestDistance):
     source = "arXiv 1608.04644"
     norms: ClassVar[tuple[str, ...]] = ("l2",)
 
-    steps: int = Field(default=1000, ge=1, description="Adam iterations in a round; the authors' 10,000 gains little")
+    steps: int = Field(default=1000, ge=1, description="Adam iterations in a round; the authors use up to 10,000")
     searches: int = Field(default=9, ge=1, description="rounds of the search for c")
     constant: float = Field(default=1e-3, gt=0, description="first c")
     rate: float = Field(default=0.01, gt=0, description="Adam's learning rate in tanh space")
@@ -63,7 +63,8 @@ class CW(SmallestDistance):
         if len(rows):
             view, draws = classifier.select(rows), rng.select(rows.cpu())
             start, _ = boundary_start(view, images[rows], labels[rows], draws, "l2", TRIES, HALVINGS)
-            self._descend(_Round(classifier, nearest, labels, constant, rows), start)
+            # c = 1, not the last c of the search: there the hinge would drown the distance in Adam's second moment
+            self._descend(_Round(classifier, nearest, labels, torch.ones_like(constant), rows), start)
         return nearest.images
 
     def _descend(self, objective: _Round, start: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class HopSkipJump(SmallestDistance):
 
     Chen, Jordan & Wainwright 2020, "HopSkipJumpAttack: A Query-Efficient Decision-Based Attack", arXiv 1904.02144,
     algorithm 2. At a boundary point x_t with B_t = B_0 sqrt(t) unit directions u_b and phi = +1 if misclassified, -1 if
-    not, the normal is estimated with the mean as a baseline (section III-C),
+    not, the normal is estimated with the mean as a baseline,
         g = 1/(B_t - 1) sum_b (phi(x_t + delta_t u_b) - mean phi) u_b,
     then x <- x_t + xi v with v = g/|g|_2 (l2) or sign g (linf), xi = |x_t - x_0| / sqrt(t) halved until misclassified,
     and bisection to the boundary within theta = d^{-3/2} (l2) or d^{-2} (linf); delta_t is 0.1 at first, then

@@ -34,7 +34,9 @@ def use(repository, monkeypatch):
     yield start
     for process in running:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
 
 
 def _until(condition, seconds=60):

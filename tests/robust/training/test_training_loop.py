@@ -184,7 +184,7 @@ def test_passes_count_nothing_after_removal():
     assert passes.forward == 0
 
 
-@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("precision", ["32", "bf16", "16"])
 def test_a_given_classifier_in_any_precision_is_trained_further(splits, precision):
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     training = Training(epochs=8, batch_size=50, lr=3e-2, precision=precision)

@@ -1,0 +1,105 @@
+"""PGD-40 beside its peers: CPU seconds as multiples of the floor, 40 x one forward and backward pass to the input.
+
+Run it as `python benchmarks/attack_speed.py [samples]`, with MNIST and `nets/mnist_lenet5_advtrained.pt`,
+`nets/mnist_lenet5_clntrained.pt` and `nets/mnist_wong_kolter.pth` under ROBUST_DATA; nets that are absent are left out,
+and so are peers that are not installed (extra `bench`). Median of three interleaved rounds after a warm-up; CPU time of
+one thread, because wall-clock time on a shared machine measures the neighbours. Goals: at most 1.15 on the robust nets
+and 1.05 x the fastest peer, 0.25 on the undefended one, at equal verdicts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robust import torchvision
+from robust.attacks.pgd import PGD
+from robust.classifier import Classifier, Metered
+from robust.datasets.root import root
+from robust.randomness import Randomness
+from robust.registry import create
+
+STEPS, STEP_SIZE, ROUNDS = 40, 0.01, 3
+NETS = {"mnist_lenet5_advtrained.pt": 0.3, "mnist_wong_kolter.pth": 0.1, "mnist_lenet5_clntrained.pt": 0.3}
+Run = Callable[[], Tensor]
+
+
+def lenet() -> nn.Module:
+    parts = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*parts, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3136, 200), nn.ReLU(), nn.Linear(200, 10))
+
+
+def wong_kolter() -> nn.Module:
+    parts = [nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*parts, nn.Linear(1568, 100), nn.ReLU(), nn.Linear(100, 10))
+
+
+def load_net(name: str) -> nn.Module:
+    net = wong_kolter() if "wong" in name else lenet()
+    stored = torch.load(root() / "nets" / name, weights_only=True, map_location="cpu")
+    stored = stored["state_dict"][0] if "state_dict" in stored else stored
+    net.load_state_dict(dict(zip(net.state_dict(), stored.values())))
+    return net.eval()
+
+
+def contestants(net: nn.Module, images: Tensor, labels: Tensor, eps: float) -> dict[str, Run]:
+    """Every way to spend 40 steps on these images; the floor does nothing but the passes."""
+    classifier = Classifier(net, num_classes=10)
+    attack = PGD.model_validate({"eps": eps, "steps": STEPS, "step_size": STEP_SIZE})
+
+    def floor() -> Tensor:
+        for _ in range(STEPS):
+            leaf = images.clone().requires_grad_(True)
+            torch.autograd.grad(net(leaf).sum(), leaf)
+        return images
+
+    def ours() -> Tensor:
+        rng = Randomness.of(0, range(len(labels)), "pgd")
+        return attack.perturb(Metered(classifier, len(labels)), images, labels, rng)
+
+    runs: dict[str, Run] = {"floor": floor, "ours": ours}
+    if importlib.util.find_spec("torchattacks"):
+        torchvision.load()
+        peer = importlib.import_module("torchattacks").PGD(net, eps=eps, alpha=STEP_SIZE, steps=STEPS)
+        runs["torchattacks"] = lambda: peer(images, labels)
+    if importlib.util.find_spec("foolbox"):
+        foolbox = importlib.import_module("foolbox")
+        model = foolbox.PyTorchModel(net, bounds=(0, 1))
+        linf = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=STEPS)
+        runs["foolbox"] = lambda: linf(model, images, labels, epsilons=eps)[1]
+    return runs
+
+
+def main(samples: int) -> None:
+    torch.set_num_threads(1)
+    images, labels, _ = create("dataset", "mnist").load("test").batch(slice(0, 2 * samples))
+    for name, eps in NETS.items():
+        if not (root() / "nets" / name).exists():
+            print(f"{name}: left out, not under ROBUST_DATA")
+            continue
+        net = load_net(name).requires_grad_(False)
+        right = net(images).argmax(1) == labels
+        x, y = images[right][:samples], labels[right][:samples]
+        runs = contestants(net, x, y, eps)
+        seconds: dict[str, list[float]] = {key: [] for key in runs}
+        standing = {key: float((net(run()).argmax(1) == y).float().mean()) for key, run in runs.items()}  # warm-up
+        for _ in range(ROUNDS):
+            for key, run in runs.items():
+                start = time.process_time()
+                run()
+                seconds[key].append(time.process_time() - start)
+        unit = statistics.median(seconds["floor"])
+        print(f"{name}, linf {eps}, n = {len(y)}, floor {unit:.2f} CPU seconds")
+        for key in runs:
+            print(f"  {key:<13} {statistics.median(seconds[key]) / unit:6.3f} x floor   standing {standing[key]:.4f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 256)
