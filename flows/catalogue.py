@@ -120,7 +120,8 @@ def _cost(method: type[Any]) -> str:
 
 def _digest() -> str:
     root = Path(registry.__file__).parent
-    body = b"".join(path.read_bytes() for folder in registry.KINDS.values() for path in sorted((root / folder).glob("*.py")))
+    files = [path for folder in registry.KINDS.values() for path in sorted((root / folder).glob("*.py"))]
+    body = b"".join(path.read_bytes() for path in files)
     plugins = ",".join(sorted(f"{p.name}={p.value}" for p in registry.plugin_points()))
     return hashlib.sha256(body + plugins.encode()).hexdigest()[:16]
 

@@ -70,7 +70,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say for every step whether it is in the cache, and what changed where it is not."""
-    from flows.plan import plan_table, plan_study
+    from flows.plan import plan_study, plan_table
 
     steps = plan_study(study, size, change or [], _home(home), _seeds(seeds))
     typer.echo(json.dumps(steps) if as_json else plan_table(steps))

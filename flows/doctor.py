@@ -8,9 +8,12 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from robust.datasets.dataset import DatasetSpec
 
 State = Literal["fine", "note", "wrong"]
 Finding = dict[str, str]
@@ -30,7 +33,10 @@ def checks_table(found: list[Finding]) -> str:
     for finding in found:
         text = finding["detail"] + (f" → {finding['remedy']}" if finding["remedy"] else "")
         lines += textwrap.wrap(
-            f"{marks[finding['state']]} {finding['check']}: {text}", 80, subsequent_indent=" " * 7, break_long_words=False
+            f"{marks[finding['state']]} {finding['check']}: {text}",
+            80,
+            subsequent_indent=" " * 7,
+            break_long_words=False,
         )
     return "\n".join(lines)
 
@@ -41,8 +47,6 @@ def _finding(check: str, state: State, detail: str, remedy: str = "") -> Finding
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
-        return _finding("python", "wrong", version, "install Python 3.11 or newer and make the environment again")
     return _finding("python", "fine", version)
 
 
@@ -77,7 +81,7 @@ def _torch() -> Finding:
 def _home(home: Path) -> Finding:
     nearest = next(p for p in (home, *home.parents) if p.exists())
     if not os.access(nearest, os.W_OK):
-        return _finding("home", "wrong", f"{home} cannot be written", "set ROBUST_HOME to a folder that you may write")
+        return _finding("home", "wrong", f"{home} cannot be written", "set ROBUST_HOME to another folder")
     return _finding("home", "fine", str(home))
 
 
@@ -85,7 +89,7 @@ def _disk(home: Path) -> Finding:
     nearest = next(p for p in (home, *home.parents) if p.exists())
     free = shutil.disk_usage(nearest).free
     if free < LEAST_FREE_BYTES:
-        return _finding("disk", "wrong", f"{free / 2**30:.1f} GiB free", "make room, or set ROBUST_HOME to a larger disk")
+        return _finding("disk", "wrong", f"{free / 2**30:.1f} GiB free", "make room, or use another ROBUST_HOME")
     return _finding("disk", "fine", f"{free / 2**30:.0f} GiB free")
 
 
@@ -95,10 +99,9 @@ def _data() -> list[Finding]:
 
     present, absent = [], []
     for entry in registry.entries("dataset"):
-        spec = registry.find("dataset", entry.name)
         try:
-            method = spec()
-            method.load("test")
+            spec = cast("DatasetSpec", registry.create("dataset", entry.name))
+            spec.load("test")
         except DatasetError:
             absent.append(entry.name)
         except ValueError:  # a dataset with required fields (a folder) is neither present nor absent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,19 @@ def _steps(study: Any, home: Home) -> Iterator[Step]:
     yield _explained("prepare", prepare, work)
     data = prepare.run(work)  # fingerprints only: the keys of all later steps stand on them
     methods = {entry.label: entry.method for entry in study.evaluations}
-    for network, training in train_works(study, data, home).items():
+    trainings = train_works(study, data, home)
+    found = {network: (training, train.find(training)) for network, training in trainings.items()}
+    others = {network: (training, done) for network, (training, done) in found.items() if done is not None}
+    for network, training in trainings.items():
         step = _explained("train", train, training)
         yield step
-        trained = train.find(training)
-        if trained is None:
+        trained = found[network][1]
+        if trained is None or not _have_surrogates(study, others):
             yield from _waiting(study, network, step["key"])
             continue
-        judged = evaluate_works(study, network, trained, training, methods, data, "test")
+        judged = evaluate_works(study, network, trained, training, methods, data, "test", others=others)
         if trained.files["last"].sha256 != trained.files["best"].sha256:
-            last = evaluate_works(study, network, trained, training, methods, data, "test", "last")
+            last = evaluate_works(study, network, trained, training, methods, data, "test", "last", others)
             for each in last.values():
                 yield _explained("evaluate", evaluate, each)
         fitting = (
@@ -74,6 +77,12 @@ def _steps(study: Any, home: Home) -> Iterator[Step]:
                 yield _miss(f"calibrate {network}", "evaluations of this network are missing")
         if study.ood:
             yield _explained("detect", detect, detect_work(study, network, trained, training, data))
+
+
+def _have_surrogates(study: Any, others: Mapping[str, Any]) -> bool:
+    """Attacks through a surrogate wait for its training too; without such attacks there is nothing to wait for."""
+    needed = any("models" in getattr(entry.method, "needs", ()) for entry in study.evaluations)
+    return not needed or len(others) == sum(1 for _ in study.networks())
 
 
 def _explained(task: str, cached: Any, work: Any) -> Step:

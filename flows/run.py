@@ -31,7 +31,7 @@ def run_studies(
     files = study_files(studies)
     _show_progress(quiet)
     place = activate(Home(home))
-    if not os.environ.get("ROBUST_DEBUG"):  # what goes wrong is said once, by the command line; the server keeps the log
+    if not os.environ.get("ROBUST_DEBUG"):  # the command line says once what went wrong; the server keeps the log
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     server = begin(place)  # its start and our imports take seconds each: let them overlap
     try:

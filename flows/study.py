@@ -64,15 +64,16 @@ def run_study(spec: Study, source: str, home: Home) -> Path:
 
 
 def _judge(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
-    """Every evaluation of every network, shard by shard over the task runner; the last weights too where they differ."""
+    """Every evaluation of every network, shard by shard over the runner; the last weights too where they differ."""
     spec, data = outcome.study, outcome.data
     methods = {entry.label: entry.method for entry in spec.evaluations}
+    others = {network: (trainings[network], trained) for network, trained in outcome.trained.items()}
     futures: dict[tuple[str, str, str, int], Any] = {}
     for network, trained in outcome.trained.items():
         training = trainings[network]
-        jobs = {"best": evaluate_works(spec, network, trained, training, methods, data, "test")}
+        jobs = {"best": evaluate_works(spec, network, trained, training, methods, data, "test", others=others)}
         if trained.files["last"].sha256 != trained.files["best"].sha256:
-            jobs["last"] = evaluate_works(spec, network, trained, training, methods, data, "test", "last")
+            jobs["last"] = evaluate_works(spec, network, trained, training, methods, data, "test", "last", others)
         if spec.calibrators:
             jobs["calibrate"] = evaluate_works(spec, network, trained, training, {"clean": Clean()}, data, "calibrate")
         for kind, works in jobs.items():
@@ -90,7 +91,8 @@ def _measure(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
     for network, trained in outcome.trained.items():
         if spec.calibrators:
             fitting = list(outcome.fitting[network].values())
-            calibrations[network] = calibrate.submit(calibrate_work(spec, network, fitting, outcome.judged[network], home))
+            work = calibrate_work(spec, network, fitting, outcome.judged[network], home)
+            calibrations[network] = calibrate.submit(work)
         if spec.ood:
             detections[network] = detect.submit(detect_work(spec, network, trained, trainings[network], outcome.data))
     outcome.calibrated.update({network: future.result() for network, future in calibrations.items()})
@@ -106,12 +108,11 @@ def _pictures(outcome: Outcome, trainings: Mapping[str, Work], rows: Any, store:
     if outcome.study.report.examples:
         for row in worth_showing(description(outcome), rows, outcome.study.report.examples):
             wanted.setdefault((row["model"], row["evaluation"]), []).append(row["sample"])
-    futures = {
-        (network, label): examples.submit(
-            examples_work(outcome.study, network, label, samples, outcome.trained[network], trainings[network], outcome.data)
-        )
-        for (network, label), samples in wanted.items()
-    }
+    futures = {}
+    for (network, label), samples in wanted.items():
+        trained, training = outcome.trained[network], trainings[network]
+        work = examples_work(outcome.study, network, label, samples, trained, training, outcome.data)
+        futures[network, label] = examples.submit(work)
     return [picture for (n, label), future in futures.items() for picture in pictures(future.result(), n, label, store)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,9 +136,7 @@ def _judge_attack(
     return rows, judged.cpu()
 
 
-def verify(
-    attack: Attack, logits: Tensor, judged: Tensor, origin: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
+def verify(attack: Attack, logits: Tensor, judged: Tensor, origin: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Success [N] and distance [N] of attacked images, from what can be seen outside the attack.
 
     Misclassified originals succeed at distance 0; failures have distance inf. A smallest-distance attack succeeds
@@ -283,7 +282,7 @@ def evaluate(
             judged = judge(classifier, images[rows], labels[rows], ids[rows], evaluation, seed, batch_size)
             tables.append(ledger.table(judged.rows.assign(model=model, seed=seed, evaluation=label)))
             costs.append((model, seed, label, shard, len(rows), judged.seconds, judged.peak_bytes))
-    columns = list(zip(*costs)) if costs else [[] for _ in ledger.COSTS]
+    columns: list[Any] = list(zip(*costs)) if costs else [[] for _ in ledger.COSTS]
     return Ledger(
         ledger.merge(tables),
         pa.table([pa.array(c, type=f.type) for c, f in zip(columns, ledger.COSTS)], schema=ledger.COSTS),

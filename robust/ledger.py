@@ -70,7 +70,10 @@ def table(rows: pd.DataFrame) -> pa.Table:
     full = rows.reindex(columns=SCHEMA.names)
     try:
         return pa.table(
-            {field.name: pa.array(full[field.name].tolist(), type=field.type, from_pandas=_nulls(field)) for field in SCHEMA},
+            {
+                field.name: pa.array(full[field.name].tolist(), type=field.type, from_pandas=_nulls(field))
+                for field in SCHEMA
+            },
             schema=SCHEMA,
         )
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -132,4 +135,4 @@ def logits_of(frame: pd.DataFrame) -> np.ndarray:
     """The logits column as an array [N,K] float32."""
     if len(frame) == 0:
         return np.zeros((0, 0), np.float32)
-    return np.stack(frame["logits"].to_numpy()).astype(np.float32)
+    return np.array(frame["logits"].tolist(), dtype=np.float32)

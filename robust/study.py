@@ -47,6 +47,7 @@ class _Named(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     label: str = Field(pattern=LABEL, max_length=60)
+    method: Method
 
     @model_validator(mode="before")
     @classmethod
@@ -165,6 +166,18 @@ class Study(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _surrogates_exist(self) -> Study:
+        groups = {f"{model.label}.{objective.label}" for model in self.models for objective in self.objectives}
+        names = groups | {network for network, *_ in self.networks()}
+        for entry in self.evaluations:
+            if "models" in getattr(entry.method, "needs", ()) and getattr(entry.method, "surrogate", "") not in names:
+                raise PydanticCustomError(
+                    "surrogate",
+                    f"{entry.label}: set 'surrogate' to a network of the study: {', '.join(sorted(groups))}",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _ood_and_detectors_come_together(self) -> Study:
         if self.ood and not self.detectors:
             raise PydanticCustomError("ood", "ood: there are out-of-distribution sets but no detectors to judge them")
@@ -196,7 +209,9 @@ class Study(BaseModel):
 _SLOTS = ("models", "objectives", "evaluations", "calibrators", "detectors", "ood", "certificates")
 
 
-def load(path: str | Path, size: Size = "cpu", changes: Sequence[str] = (), seeds: Sequence[int] | None = None) -> Study:
+def load(
+    path: str | Path, size: Size = "cpu", changes: Sequence[str] = (), seeds: Sequence[int] | None = None
+) -> Study:
     """Read, resolve and validate a study file.
 
     Args:
@@ -215,9 +230,8 @@ def load(path: str | Path, size: Size = "cpu", changes: Sequence[str] = (), seed
     if presets is not None:
         unknown = set(presets.value) - set(get_args(Size)) if isinstance(presets.value, dict) else {"not a mapping"}
         if unknown:
-            raise StudyError(
-                [f"{path}:{presets.line}: sizes: {', '.join(sorted(map(str, unknown)))} is no size; use smoke, cpu, full"]
-            )
+            names = ", ".join(sorted(map(str, unknown)))
+            raise StudyError([f"{path}:{presets.line}: sizes: {names} is no size; use smoke, cpu, full"])
         if size in presets.value:
             tree = deep_merge(tree, presets.value[size])
     for change in changes:

@@ -64,9 +64,11 @@ class ThreatModel(BaseModel):
 
     def contains(self, images: Tensor, origin: Tensor) -> Tensor:
         """Whether each image lies in the ball and the box, up to float32 rounding, as a mask [N]."""
-        room = TOLERANCE * {"linf": 1.0, "l2": math.sqrt(origin[0].numel() or 1), "l1": origin[0].numel() or 1}[
-            self.norm
-        ] if len(origin) else 0.0
+        room = (
+            TOLERANCE * {"linf": 1.0, "l2": math.sqrt(origin[0].numel() or 1), "l1": origin[0].numel() or 1}[self.norm]
+            if len(origin)
+            else 0.0
+        )
         flat = images.flatten(1)
         boxed = ((flat >= -TOLERANCE) & (flat <= 1 + TOLERANCE)).all(1) & flat.isfinite().all(1)
         return boxed & (self.distance(images, origin) <= self.radius + room)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 Lines = dict[tuple[str | int, ...], int]
+COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1_000_000, 20_000, 60
 
 
@@ -88,6 +89,8 @@ class _Builder:
         line = node.start_mark.line + 1
         if self.count > MAX_VALUES or depth > MAX_DEPTH:
             raise StudyError([f"{self.source}:{line}: study: expands to too many values; remove aliases or nesting"])
+        if isinstance(node, yaml.CollectionNode) and node.tag not in COLLECTIONS:
+            raise StudyError([f"{self.source}:{line}: study: {node.tag} is not allowed; use plain values"])
         if isinstance(node, yaml.MappingNode):
             return Tree(self._mapping(node, depth), line)
         if isinstance(node, yaml.SequenceNode):

@@ -54,9 +54,7 @@ def last_ledger_of(outcome: Outcome, store: Store) -> pa.Table:
     return ledger.merge(_parts(outcome.study, outcome.last, store))
 
 
-def _parts(
-    study: Study, judged: Mapping[str, Mapping[tuple[str, int], Manifest]], store: Store
-) -> list[pa.Table]:
+def _parts(study: Study, judged: Mapping[str, Mapping[tuple[str, int], Manifest]], store: Store) -> list[pa.Table]:
     seeds = {network: seed for network, _, _, seed in study.networks()}
     parts = []
     for network, shards in judged.items():
@@ -75,7 +73,7 @@ def costs_of(outcome: Outcome) -> pa.Table:
         for network, shards in outcome.judged.items()
         for (label, shard), m in shards.items()
     ]  # fmt: skip
-    columns = list(zip(*rows)) if rows else [[] for _ in ledger.COSTS]
+    columns: list[Any] = list(zip(*rows)) if rows else [[] for _ in ledger.COSTS]
     return pa.table([pa.array(c, type=f.type) for c, f in zip(columns, ledger.COSTS)], schema=ledger.COSTS)
 
 
@@ -146,6 +144,7 @@ def verdicts_of(study: Study, rows: pa.Table) -> tuple[list[dict[str, Any]], lis
 
 def checkpoint_rows(outcome: Outcome, best: pa.Table, last: pa.Table) -> list[dict[str, Any]]:
     """Accuracy of the chosen and of the last weights, side by side, so that nobody has to trust the choice."""
+
     def accuracy(rows: pa.Table) -> pd.Series:
         frame = rows.select(["model", "evaluation", "correct"]).to_pandas().dropna()
         return frame.groupby(["model", "evaluation"])["correct"].mean()

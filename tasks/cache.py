@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import JsonValue
-
 from tasks import records
 from tasks.code import code_digest
 from tasks.home import Home
 from tasks.locks import FileLocks, exclusive
-from tasks.manifest import Manifest, text_of
+from tasks.manifest import Json, Manifest, text_of
 from tasks.records import Explanation
 from tasks.store import Store
 from tasks.work import Numerics, OtherCode, Work
@@ -56,12 +54,12 @@ class CachedTask:
         self,
         label: str = "",
         *,
-        settings: Mapping[str, JsonValue] | None = None,
+        settings: Mapping[str, Json] | None = None,
         reads: Mapping[str, str] | None = None,
         upstream: Mapping[str, Manifest] | None = None,
         roots: Iterable[str] = (),
         numerics: Numerics | None = None,
-        context: Mapping[str, JsonValue] | None = None,
+        context: Mapping[str, Json] | None = None,
         home: Home | None = None,
     ) -> Work:
         """Describe one piece of work for this task; the key is fixed here, and bad settings are refused here.
@@ -129,7 +127,8 @@ class CachedTask:
 
     def state(self, work: Work, upstream: Upstream | None = None) -> State[Manifest]:
         """Run as a Prefect task and return its state; its name is `Cached` if nothing was computed."""
-        found: State[Manifest] = self.task(work, dict(upstream or {}), return_state=True)
+        task: Any = self.task  # its overloads know no flows' arguments
+        found: State[Manifest] = task(work, dict(upstream or {}), return_state=True)
         return found
 
     def submit(

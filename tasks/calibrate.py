@@ -35,7 +35,8 @@ def calibrate(work: Work, store: Store) -> Manifest:
             rows += _set_rows(label, method, fitting, judged)
             continue
         fitted = method.fit(*map(torch.from_numpy, fitting))
-        shown = {"temperature": float(fitted["temperature"])} if fitted.get("temperature", torch.ones(2)).numel() == 1 else {}
+        temperature = fitted.get("temperature")
+        shown = {"temperature": float(temperature)} if temperature is not None and temperature.numel() == 1 else {}
         for under, (logits, labels) in judged.items():
             probabilities = method.transform(torch.from_numpy(logits), fitted).numpy()
             rows.append({"under": under, "calibrator": label, **metrics.summary(probabilities, labels), **shown})

@@ -69,21 +69,39 @@ def closure(roots: Iterable[str]) -> tuple[str, ...]:
     for root in waiting:
         if location(root) is None:
             raise UnknownModule(f"there is no module {root!r} to take the code of")
-    packages = {LIBRARY, *(root.partition(".")[0] for root in waiting)}
+    packages = frozenset({LIBRARY, *(root.partition(".")[0] for root in waiting)})
     found: set[str] = set()
     while waiting:
         module = waiting.pop()
         if module not in found:
             found.add(module)
-            waiting += [m for m in _imported(module) if m.partition(".")[0] in packages]
+            waiting += _imported(module, packages)
     return tuple(sorted(found))
 
 
 def code_digest(roots: Iterable[str]) -> tuple[str, dict[str, str]]:
     """One digest of all the code behind the roots, and the digest of each module, to name the one that changed."""
-    modules = {module: _source(module).digest[:16] for module in closure(roots)}
-    text = "\n".join(f"{module} {digest}" for module, digest in modules.items())
-    return hashlib.sha256(text.encode()).hexdigest(), modules
+    key = tuple(sorted(set(roots)))
+    stamps, digest, modules = _known.get(key, ({}, "", {}))
+    if not stamps or any(_stamp(path) != stamp for path, stamp in stamps.items()):
+        modules = {module: _source(module).digest[:16] for module in closure(key)}
+        digest = hashlib.sha256("\n".join(f"{m} {d}" for m, d in modules.items()).encode()).hexdigest()
+        files = [path for path in map(location, modules) if path is not None]
+        # the folders too: a new file may define what an old one imports
+        _known[key] = ({path: _stamp(path) for path in [*files, *{f.parent for f in files}]}, digest, modules)
+    return digest, dict(modules)
+
+
+# what was found for which roots, good for as long as none of the files and folders changes
+_known: dict[tuple[str, ...], tuple[dict[Path, tuple[int, int]], str, dict[str, str]]] = {}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return (0, 0)
+    return stat.st_mtime_ns, stat.st_size
 
 
 @cache
@@ -130,11 +148,12 @@ def _read(path: str, module: str, is_package: bool, modified: int, size: int) ->
     )
 
 
-def _imported(module: str) -> set[str]:
-    """The modules that a module's imports lead to."""
+def _imported(module: str, packages: frozenset[str]) -> set[str]:
+    """The modules of these packages that a module's imports lead to."""
     found: set[str] = set()
     for item in _source(module).imports:
-        found.update(_targets(item))
+        if item.module.partition(".")[0] in packages:
+            found.update(_targets(item))
     return found
 
 

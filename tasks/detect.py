@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
-from tasks.home import Home
 from tasks.manifest import Manifest
 from tasks.networks import classifier_of, default_device, one_thread, split_of
 from tasks.store import Store
@@ -45,7 +44,8 @@ def detect(work: Work, store: Store) -> Manifest:
     for detector, by_set in scores.items():
         inside = by_set[own.name].numpy()
         for name, outside in by_set.items():
-            kept.append({"score": detector, "set": name, "inside": name == own.name, "values": outside[:KEPT_SCORES].tolist()})
+            values = outside[:KEPT_SCORES].tolist()
+            kept.append({"score": detector, "set": name, "inside": name == own.name, "values": values})
             if name != own.name:
                 found = metrics.summary(inside, outside.numpy(), detector)
                 rows.append({"score": detector, "ood": name, "n": len(outside), **found})

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import classifier_of, default_device, one_thread, split_of
+from tasks.networks import NETWORK_PARTS, classifier_of, default_device, one_thread, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
+    from robust.attacks.attack import Context
     from robust.datasets.dataset import Split
     from robust.evaluation import Evaluation
+    from robust.method import Method
     from robust.study import Study
 
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 def evaluate(work: Work, store: Store) -> Manifest:
     """Judge one shard; labels of model and evaluation are added when the ledger is put together."""
     from robust import ledger
+    from robust.attacks.attack import Attack
     from robust.evaluation import judge
     from robust.registry import create
 
@@ -31,6 +35,8 @@ def evaluate(work: Work, store: Store) -> Manifest:
     split = split_of(work.context["dataset"], work.context["split"])
     images, labels, ids = split.batch(slice(settings["start"], settings["stop"]))
     evaluation = cast("Evaluation", create(("attack", "corruption"), settings["evaluation"]))
+    if isinstance(evaluation, Attack) and evaluation.needs:
+        evaluation = evaluation.bind(classifier, _context(work, store))
     judged = judge(classifier, images, labels, ids, evaluation, settings["seed"], settings["batch"])
     with tempfile.TemporaryDirectory(dir=work.folder.cache) as name:
         path = Path(name) / "rows.parquet"
@@ -43,6 +49,18 @@ def evaluate(work: Work, store: Store) -> Manifest:
     )
 
 
+def _context(work: Work, store: Store) -> Context:
+    """What the adversary may have beside the classifier: a surrogate of the study, images of the select split."""
+    from robust.attacks.attack import Context
+
+    surrogates = {
+        name: classifier_of(settings, store.get(work.reads[f"surrogate/{name}"]), work.context["device"])
+        for name, settings in work.context.get("surrogates", {}).items()
+    }
+    images, labels, _ = split_of(work.context["dataset"], "select").batch(slice(None))
+    return Context(models=surrogates, images=images, labels=labels, seed=work.settings["seed"])
+
+
 def evaluate_works(
     study: Study,
     network: str,
@@ -52,12 +70,17 @@ def evaluate_works(
     data: Manifest,
     split: Split,
     checkpoint: str = "best",
+    others: Mapping[str, tuple[Work, Manifest]] | None = None,
 ) -> dict[tuple[str, int], Work]:
-    """The shards of some evaluations of one network, by evaluation label and shard number."""
+    """The shards of some evaluations of one network, by evaluation label and shard number.
+
+    `others` are all networks of the study by id, from which attacks take their surrogates.
+    """
     digests, sizes = cast("dict[str, str]", data.facts["digests"]), cast("dict[str, int]", data.facts["sizes"])
     device = default_device()
     works = {}
     for label, method in evaluations.items():
+        reads, surrogates = _needs(method, network, others or {}, digests)
         for shard, start in enumerate(range(0, sizes[split], study.shard)):
             works[label, shard] = evaluate.work(
                 label=f"{network}{'' if checkpoint == 'best' else '@' + checkpoint}/{split}/{label}/{shard}",
@@ -70,14 +93,37 @@ def evaluate_works(
                     "stop": min(start + study.shard, sizes[split]),
                     "batch": study.batch,
                 },
-                reads={"weights": trained.files[checkpoint].sha256, "data": digests[split]},
+                reads={"weights": trained.files[checkpoint].sha256, "data": digests[split], **reads},
                 roots=modules_behind(method, *_models(study, training)),
                 numerics=Numerics.of(device),
-                context={"dataset": study.dataset.settings(), "split": split, "device": device},
+                context={
+                    "dataset": study.dataset.settings(),
+                    "split": split,
+                    "device": device,
+                    "surrogates": surrogates,
+                },
                 home=training.folder,
             )
     return works
 
 
-def _models(study: Study, training: Work) -> list[object]:
+def _needs(
+    method: Evaluation, network: str, others: Mapping[str, tuple[Work, Manifest]], digests: dict[str, str]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Digests of what an attack reads beside the network under attack, and the settings that rebuild its surrogate."""
+    needs = getattr(method, "needs", ())
+    reads = {"select": digests["select"]} if "data" in needs else {}
+    if "models" not in needs:
+        return reads, {}
+    name = method.surrogate  # type: ignore[union-attr]
+    seed = network.rpartition(".")[2]
+    for candidate in (name, f"{name}.{seed}"):
+        if candidate in others:
+            training, trained = others[candidate]
+            parts = {part: training.settings[part] for part in NETWORK_PARTS}
+            return {**reads, f"surrogate/{name}": trained.files["best"].sha256}, {name: parts}
+    raise ValueError(f"{method.name}: no network of the study is called {name!r}; there are {', '.join(others)}")
+
+
+def _models(study: Study, training: Work) -> list[Method]:
     return [entry.method for entry in study.models if entry.method.settings() == training.settings["model"]]

@@ -7,9 +7,14 @@ content-addressed store, under the sha256 that stands here.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+if TYPE_CHECKING:
+    Json = Any  # checked when it is validated; spelling the recursive type out helps no reader of a setting
+else:
+    Json = JsonValue
 
 MAX_BYTES = 64_000
 SHA256 = r"^[0-9a-f]{64}$"
@@ -63,7 +68,7 @@ class Manifest(BaseModel):
     label: str = ""
     files: dict[str, File] = {}
     metrics: dict[str, bool | int | Finite | str | None] = {}
-    facts: dict[str, JsonValue] = {}
+    facts: dict[str, Json] = {}
     timings: dict[str, Finite] = {}
     runs: dict[str, str] = {}
 

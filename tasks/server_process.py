@@ -14,6 +14,7 @@ from tasks.locks import LockTimeout, exclusive
 from tasks.server import _address_file, _living, users_lock, write_address
 
 GRACE_SECONDS = 3.0  # a run that follows at once finds the server warm
+BACKLOG_SECONDS = 120.0  # longest wait for the database to come to rest after the last run
 IDLE_SERVICES = (  # only schedules, automations, workers and pauses need these; `robust serve` has them
     "SCHEDULER", "LATE_RUNS", "FOREMAN", "TRIGGERS", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS", "REPOSSESSOR",
     "CLEANUP_RECONCILER",
@@ -49,6 +50,13 @@ def _settings(home: Home, url: str) -> dict[str, str]:
         "PREFECT_API_DATABASE_CONNECTION_URL": database,
         "PREFECT_SERVER_UI_API_URL": url,
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # task states come as events: written one by one, 200 of them keep the server busy for many seconds
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
         # no run of ours uses blocks; registering them imports every Prefect integration that is installed
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
@@ -67,7 +75,7 @@ def _run_server(home: Home, listening: socket.socket) -> None:
 
 
 def _stop_when_unused(home: Home, server: object) -> None:
-    """Ask the server to exit once the users' lock has been free for a while.
+    """Ask the server to exit once the users' lock has been free, and the database at rest, for a while.
 
     The lock is then kept until the process is gone, so that a run which comes meanwhile waits and starts a new server.
     """
@@ -79,10 +87,17 @@ def _stop_when_unused(home: Home, server: object) -> None:
                 unused_since = None
                 continue
             unused_since = unused_since or time.monotonic()
-            if time.monotonic() - unused_since >= GRACE_SECONDS:
+            unused = time.monotonic() - unused_since
+            if unused >= GRACE_SECONDS and (_at_rest(home) or unused >= BACKLOG_SECONDS):
                 setattr(server, "should_exit", True)  # noqa: B010 - uvicorn is imported late
                 threading.Event().wait()
             fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def _at_rest(home: Home) -> bool:
+    """Nothing was written lately: what the last run reported has been recorded."""
+    written = [path.stat().st_mtime for path in home.prefect.glob("prefect.db*") if not path.name.endswith("-shm")]
+    return abs(time.time() - max(written, default=0.0)) >= GRACE_SECONDS
 
 
 def _free(descriptor: int) -> bool:

@@ -47,7 +47,10 @@ class Tracking:
     def trained(self, network: str, work: Work, manifest: Manifest, hit: bool, store: Store) -> None:
         """Open the network's child run; a training from the cache is shown as such."""
         child = self.parent.child(
-            network, name=network, params=self._params(network), tags={"robust.cache": "hit" if hit else "miss", "robust.work": work.key}
+            network,
+            name=network,
+            params=self._params(network),
+            tags={"robust.cache": "hit" if hit else "miss", "robust.work": work.key},
         )
         digests = cast("dict[str, str]", self.data.facts["digests"])
         sizes = cast("dict[str, int]", self.data.facts["sizes"])

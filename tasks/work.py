@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from robust.method import canonical_json
 from tasks.code import code_digest
 from tasks.home import Home
-from tasks.manifest import File, Finite, Manifest
+from tasks.manifest import File, Finite, Json, Manifest
 
 KEY_SCHEMA = 1  # the layout of the key itself; raising it makes every record of every task a miss
 NAME = r"^[a-z][a-z0-9-]*$"
@@ -69,7 +69,7 @@ class Work(BaseModel):
 
     task: str = Field(pattern=NAME, max_length=60)
     version: int = Field(default=1, ge=1)
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, Json] = {}
     reads: dict[str, str] = {}
     upstream: dict[str, Manifest] = {}
     code: dict[str, str] = {}
@@ -77,7 +77,7 @@ class Work(BaseModel):
     roots: tuple[str, ...] = ()
     label: str = ""
     home: str = ""
-    context: dict[str, JsonValue] = {}
+    context: dict[str, Json] = {}
 
     @field_validator("reads")
     @classmethod
@@ -144,7 +144,7 @@ class Work(BaseModel):
         self,
         files: Mapping[str, File] | None = None,
         metrics: Mapping[str, bool | int | Finite | str | None] | None = None,
-        facts: Mapping[str, JsonValue] | None = None,
+        facts: Mapping[str, Json] | None = None,
         timings: Mapping[str, float] | None = None,
         runs: Mapping[str, str] | None = None,
     ) -> Manifest:

@@ -37,6 +37,7 @@ class Folder(PublishedDataset):
 
     name: ClassVar[str] = "folder"
     family: ClassVar[str] = "any"
+    source: ClassVar[str] = "your own images"
 
     path: str = Field(min_length=1, description="the folder; relative to the data folder, else to the working folder")
     size: int | None = Field(

@@ -25,6 +25,7 @@ class UniformNoise(PublishedDataset):
 
     name: ClassVar[str] = "uniform-noise"
     family: ClassVar[str] = "synthetic"
+    source: ClassVar[str] = "Hendrycks & Gimpel 2017, arXiv 1610.02136"
 
     shape: tuple[int, int, int] = Field(default=(1, 28, 28), description="channels, height, width of the images")
     test: int | None = Field(default=10_000, ge=1, description="images; all 60,000 when empty")

@@ -22,7 +22,7 @@ import pytest
     ],
 )
 def test_wrong_input_gets_one_clear_message_and_exit_code_2(robust, arguments, code, words):
-    out, err = robust.run(*arguments, code=code, ROBUST_DATA=str(robust.folder / "nodata"))
+    _, err = robust.run(*arguments, code=code, ROBUST_DATA=str(robust.folder / "nodata"))
     assert words in err
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) <= 4

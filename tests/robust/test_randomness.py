@@ -50,9 +50,7 @@ def test_draws_have_the_moments_they_promise():
 
 def test_golden_draws_guard_against_a_silent_change_of_generator():
     drawn = Randomness.of(0, [0, 1], "golden").uniform((2,), like=torch.zeros(1).double())
-    expected = torch.tensor(
-        [[GOLDEN[0], GOLDEN[1]], [GOLDEN[2], GOLDEN[3]]], dtype=torch.float64
-    )
+    expected = torch.tensor([[GOLDEN[0], GOLDEN[1]], [GOLDEN[2], GOLDEN[3]]], dtype=torch.float64)
     assert torch.equal(drawn, expected)
 
 

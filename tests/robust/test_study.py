@@ -48,12 +48,13 @@ def test_sizes_are_presets_of_one_file(tmp_path):
 
 
 def test_values_are_set_from_the_command_line_by_label(tmp_path):
-    changes = ["dataset.train=300", "evaluations.pgd.steps=7", "objectives.pgd-at.training.epochs=2", "models.0.label=m"]
+    changes = ["dataset.train=300", "evaluations.pgd.steps=7", "models.0.label=m"]
+    changes.append("objectives.pgd-at.training.epochs=2")
     study = load(write(tmp_path, STUDY), changes=changes, seeds=[3, 4])
     assert study.dataset.train == 300
     assert study.evaluations[1].method.steps == 7
     assert study.objectives[1].method.training.epochs == 2
-    assert [n for n, *_ in study.networks()][0] == "m.standard.3"
+    assert next(n for n, *_ in study.networks()) == "m.standard.3"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tasks.home import Home, activate
 from tasks.server import embedded_server
 

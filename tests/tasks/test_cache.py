@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from example_tasks import count, huge, total
+
 from tasks.manifest import TooLarge
 from tasks.records import differences
 from tasks.store import Store
-
-from example_tasks import count, huge, total
 
 
 @pytest.fixture
@@ -84,7 +84,9 @@ def test_damaged_records_are_computed_again(make, times, home, how):
     record = home.store / "records" / "count" / f"{work.key}.json"
     text = record.read_text()
     record.write_text(
-        {"truncated": text[:-5], "flipped": text.replace('"length":12', '"length":13'), "emptied": "", "deleted": ""}[how]
+        {"truncated": text[:-5], "flipped": text.replace('"length":12', '"length":13'), "emptied": "", "deleted": ""}[
+            how
+        ]
     )
     if how == "deleted":
         record.unlink()
@@ -123,7 +125,9 @@ def test_keys_do_not_depend_on_the_process(make, repository, home):
 
 def test_two_processes_compute_a_thing_once(make, times, home, repository):
     work = make(steps=1).model_copy(update={"context": {"log": str(home.root / "log"), "seconds": 1}})
-    program = "import sys; sys.path.insert(0, 'tests/tasks'); from example_tasks import count; from tasks.cache import Work; "
+    program = (
+        "import sys; sys.path.insert(0, 'tests/tasks'); from example_tasks import count; from tasks.cache import Work; "
+    )
     program += "print(count.run(Work.model_validate_json(sys.argv[1])).model_dump_json())"
     command = [sys.executable, "-c", program, work.model_dump_json()]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=repository) for _ in range(2)]

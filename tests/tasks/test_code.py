@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import pytest
+
 from robust.method import Method
 from tasks import code
 from tasks.code import UnknownModule, closure, code_digest, modules_behind

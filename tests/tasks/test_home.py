@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tasks.home import Home, HomeError, activate
 
 

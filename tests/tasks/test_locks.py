@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+
 from tasks.locks import FileLocks, LockTimeout, exclusive
 
 HOLDER = (

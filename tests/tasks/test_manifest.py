@@ -2,6 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
+
 from tasks.manifest import MAX_BYTES, File, Manifest, TooLarge, text_of
 
 SHA = "a" * 64

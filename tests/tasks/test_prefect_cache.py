@@ -10,11 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from example_tasks import count, huge, total
 from prefect import flow
 from prefect.results import ResultRecord
 from prefect.task_runners import ProcessPoolTaskRunner
-
-from example_tasks import count, huge, total
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -171,7 +170,9 @@ def test_fresh_processes_under_other_hash_seeds_share_server_and_work(make, time
     command = [sys.executable, "-c", FRESH, str(session_home.root), work.model_dump_json()]
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=repository, env={**environment, "PYTHONHASHSEED": s})
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=repository, env={**environment, "PYTHONHASHSEED": s}
+        )
         for s in ("1", "2")
     ]
     names = sorted(process.communicate()[0].strip() for process in running)

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+
 from tasks.server import ServerError, address, begin, embedded_server, published
 
 # a user of the server in a process of its own; it ends when its input does

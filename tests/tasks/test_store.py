@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from tasks.store import Damaged, Store, StoreFull
 
 CONTENT = b"weights" * 1000

@@ -2,6 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
+
 from tasks.manifest import File, Manifest
 from tasks.work import Numerics, OtherCode, Work
 

@@ -86,7 +86,7 @@ def test_median_distance_on_digits(case, digits_net):
 
 
 def foolbox_distances(net: tuple[Classifier, Tensor, Tensor], attack: object, norm: str) -> Tensor:
-    foolbox = pytest.importorskip("foolbox")
+    import foolbox
     classifier, images, labels = net
     with classifier.frozen():
         model = foolbox.PyTorchModel(classifier, bounds=(0, 1))

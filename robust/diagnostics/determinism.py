@@ -1,0 +1,129 @@
+"""Is it one function? The same image twice, alone, in other company, and under the eyes of an attacker.
+
+An attack is only as good as its belief that the classifier it differentiates is the classifier that is judged. These
+checks compare logits and need a dozen passes; differences count relative to the spread of the logits.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robust.classifier import Classifier
+from robust.diagnostics.probe import Connected, Probe, gradient_of
+
+ALONE = 12  # samples that are also classified one by one
+
+# torch's own layers whose train mode is something else by design
+TRAINED_OTHERWISE = (
+    nn.modules.batchnorm._NormBase,
+    nn.modules.dropout._DropoutNd,
+    nn.RReLU,
+    nn.RNNBase,
+    nn.MultiheadAttention,
+)
+
+
+@dataclass(frozen=True)
+class Function:
+    """Largest differences of logits, relative to their spread; `tolerance` is what rounding explains.
+
+    Attributes:
+        twice: two calls on one batch.
+        company: alone, in another order and in the batch.
+        watched: with and without a gradient being recorded.
+        mode_logits, mode_gradient: told that it is being trained, its standard layers still in eval mode; the gradient's
+            difference is 1 - cosine, the median over samples.
+        mode_random: two calls in that mode differ more than two calls in eval mode.
+    """
+
+    twice: float
+    company: float
+    watched: float
+    mode_logits: float
+    mode_gradient: float
+    mode_random: bool
+    tolerance: float
+
+
+def examine(probe: Probe) -> Function:
+    """All of the above on the probe's samples."""
+    with torch.no_grad():
+        first, second = probe.classifier(probe.images), probe.classifier(probe.images)
+        company = max(_alone(probe, first), _permuted(probe, first))
+    watched, gradient = _watched(probe)
+    mode_logits, mode_gradient, mode_random = 0.0, 0.0, False
+    with trained(probe.classifier) as twin, torch.no_grad():
+        told, again = twin(probe.images), twin(probe.images)
+        comparable = isinstance(told, Tensor) and told.shape == first.shape
+        if comparable:
+            other, _, _ = gradient_of(Connected(twin), probe.images, probe.labels)
+            mode_logits, mode_gradient = difference(first, told), _turned(gradient, other)
+            mode_random = difference(told, again) > tolerance(first)
+    return Function(
+        difference(first, second),
+        company,
+        difference(first, watched),
+        mode_logits,
+        mode_gradient,
+        mode_random,
+        tolerance(first),
+    )
+
+
+def tolerance(logits: Tensor) -> float:
+    """Relative difference that arithmetic explains: about 1e-4 in float32, more where a GPU chooses its kernels."""
+    room = 0.3 * float(torch.finfo(logits.dtype).eps) ** 0.5
+    return room if logits.device.type == "cpu" else 30 * room
+
+
+def difference(first: Tensor, second: Tensor) -> float:
+    """Largest difference of two sets of logits [N,K] over the median spread of a row; infinite where one has a NaN."""
+    spread = float((first.amax(1) - first.amin(1)).double().median())
+    gap = float((first.double() - second.double()).abs().max())
+    if gap != gap:
+        return float("inf")
+    return gap / max(spread, 1e-30) if gap else 0.0
+
+
+@contextmanager
+def trained(classifier: Classifier) -> Iterator[Classifier]:
+    """A copy that is told it is in train mode, while torch's own layers keep to eval: whatever differs is its own doing."""
+    twin = copy.deepcopy(classifier)
+    for module in twin.modules():
+        module.training = not isinstance(module, TRAINED_OTHERWISE)
+    yield twin
+
+
+def _alone(probe: Probe, logits: Tensor) -> float:
+    rows = range(min(ALONE, len(probe)))
+    try:
+        single = torch.cat([probe.classifier(probe.images[row : row + 1]) for row in rows])
+    except ValueError:  # torch's batch statistics refuse a batch of one
+        return float("inf")
+    return difference(logits[: len(single)], single)
+
+
+def _permuted(probe: Probe, logits: Tensor) -> float:
+    half = logits.shape[0] // 2
+    turned = torch.cat([probe.classifier(probe.images[half:].flip(0)), probe.classifier(probe.images[:half].flip(0))])
+    return difference(logits, torch.cat([turned[len(turned) - half :].flip(0), turned[: len(turned) - half].flip(0)]))
+
+
+def _watched(probe: Probe) -> tuple[Tensor, Tensor]:
+    gradient, _, logits = gradient_of(Connected(probe.classifier), probe.images, probe.labels)
+    return logits, gradient
+
+
+def _turned(first: Tensor, second: Tensor) -> float:
+    """1 - cosine between two gradients, median over samples; 0 where both vanish."""
+    a, b = first.flatten(1).double(), second.flatten(1).double()
+    lengths = a.norm(dim=1) * b.norm(dim=1)
+    cosine = (a * b).sum(1) / lengths.clamp_min(1e-300)
+    both = (a.norm(dim=1) == 0) & (b.norm(dim=1) == 0)
+    return float(torch.where(both, 0.0, 1 - cosine).median())

@@ -1,0 +1,76 @@
+"""Loops in the forward pass: solvers, purification, refinement; found by counting, refined by copying.
+
+A part with weights that runs more than once in a forward pass is a loop; one that runs a number of times which depends
+on the image is adaptive. Step sizes and tolerances are settings of the modules: a copy with finer ones shows whether
+the numbers depend on them, and a copy with a fixed-step solver gives a gradient that no step control disturbs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from robust.classifier import Classifier
+
+TOLERANCES = ("rtol", "atol", "tol", "tolerance")
+STEP_SIZES = ("step_size", "dt")
+ADAPTIVE = ("dopri8", "dopri5", "tsit5", "bosh3", "fehlberg2", "adaptive_heun")  # torchdiffeq's names
+SINGLES = 6  # samples whose runs are counted one by one
+
+
+def counted(classifier: Classifier, images: Tensor) -> tuple[int, bool]:
+    """Most runs of one part with weights in a forward pass, and whether that number differs between images."""
+    totals = []
+    for row in range(min(SINGLES, len(images))):
+        counts: Counter[nn.Module] = Counter()
+        handles = [
+            module.register_forward_hook(lambda m, *_: counts.update([m]))
+            for module in classifier.module.modules()
+            if any(True for _ in module.parameters(recurse=False))
+        ]
+        try:
+            with torch.no_grad():
+                classifier(images[row : row + 1])
+        finally:
+            for handle in handles:
+                handle.remove()
+        totals.append(max(counts.values(), default=1))
+    return max(totals, default=1), len(set(totals)) > 1
+
+
+def refined(classifier: Classifier) -> Iterator[tuple[str, Classifier]]:
+    """Copies with other solver settings, and what was changed in words; none where no module has such settings."""
+    for words, change in (("tolerances / 100", _tighter), ("step size / 4", _shorter), ("a fixed-step solver", _fixed)):
+        twin = copy.deepcopy(classifier)
+        if sum(change(module) for module in twin.modules()):
+            yield words, twin
+
+
+def _tighter(module: nn.Module) -> bool:
+    return _scale(module, TOLERANCES, 0.01)
+
+
+def _shorter(module: nn.Module) -> bool:
+    options = getattr(module, "options", None)
+    inside = isinstance(options, dict) and isinstance(options.get("step_size"), float)
+    if inside:
+        module.options = {**options, "step_size": options["step_size"] / 4}  # type: ignore[dict-item]
+    return _scale(module, STEP_SIZES, 0.25) or inside
+
+
+def _fixed(module: nn.Module) -> bool:
+    found = [name for name, value in vars(module).items() if isinstance(value, str) and value in ADAPTIVE]
+    for name in found:
+        setattr(module, name, "rk4")
+    return bool(found)
+
+
+def _scale(module: nn.Module, names: tuple[str, ...], factor: float) -> bool:
+    found = [name for name in names if isinstance(vars(module).get(name), float) and vars(module)[name] > 0]
+    for name in found:
+        setattr(module, name, vars(module)[name] * factor)
+    return bool(found)
