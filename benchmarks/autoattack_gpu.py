@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -108,16 +108,18 @@ def precision(name: str) -> Iterator[None]:
 
 
 def timed(run: Callable[[], Tensor], classifier: Classifier, samples: int) -> tuple[Tensor, dict[str, float]]:
-    """What `run` returned, its seconds, and the images that went through the net."""
+    """What `run` returned, its seconds (wall clock on a GPU), and the images that went through the net."""
     passes = Passes(classifier)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
+    # without a GPU the CPU's own seconds: wall-clock time on a shared machine measures the neighbours
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    start = clock()
     images = run()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     passes.remove()
     figures = {
         "seconds": seconds,
@@ -228,9 +230,12 @@ def table(name: str, mode: str, figures: dict[str, Any]) -> None:
 
 def main() -> None:
     args = arguments()
+    if args.official and not (args.official / "autoattack" / "autoattack.py").exists():
+        sys.exit(
+            f"--official: {args.official} is no checkout of the official code: autoattack/autoattack.py is missing"
+        )
     models = {"resnet18": ResNet18(width=args.width), "wrn-28-10": WideResNet(depth=args.depth, widen=args.widen)}
-    data = create("dataset", {"name": args.dataset} | ({"train": args.train} if args.train else {}))
-    assert isinstance(data, DatasetSpec)
+    data = cast(DatasetSpec, create("dataset", {"name": args.dataset} | ({"train": args.train} if args.train else {})))
     images, labels, _ = data.load("test").batch(slice(0, args.samples))
     record: dict[str, Any] = {**surroundings(), "samples": len(labels), "eps": args.eps, "nets": {}}
     modes = args.precisions if torch.cuda.is_available() else ["fp32"]  # TF32 is the GPU's own

@@ -38,6 +38,7 @@ def _steps(study: Any, home: Home) -> Iterator[Step]:
     from robust.corruptions.clean import Clean
     from tasks.calibrate import calibrate, calibrate_work
     from tasks.detect import detect, detect_work
+    from tasks.diagnose import diagnose, diagnose_work
     from tasks.evaluate import evaluate, evaluate_works
     from tasks.prepare import prepare, prepare_work
     from tasks.train import train, train_works
@@ -77,6 +78,9 @@ def _steps(study: Any, home: Home) -> Iterator[Step]:
                 yield _miss(f"calibrate {network}", "evaluations of this network are missing")
         if study.ood:
             yield _explained("detect", detect, detect_work(study, network, trained, training, data))
+        checks = diagnose_work(study, network, others, data) if len(others) == len(trainings) else None
+        if checks is not None:
+            yield _explained("diagnose", diagnose, checks)
 
 
 def _have_surrogates(study: Any, others: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from tasks.assemble import Outcome, last_ledger_of, ledger_of, moment, report_of
 from tasks.calibrate import calibrate, calibrate_work
 from tasks.deploy import study_file
 from tasks.detect import detect, detect_work
+from tasks.diagnose import diagnose, diagnose_work
 from tasks.evaluate import evaluate, evaluate_works
 from tasks.examples import examples, examples_work, pictures
 from tasks.home import Home
@@ -85,9 +86,10 @@ def _judge(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
 
 
 def _measure(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
-    """Calibration from the ledger rows, detection from one pass over each out-of-distribution set."""
+    """Calibration from the ledger rows, detection from one pass over each set, and the validity checks."""
     spec, home = outcome.study, next(iter(trainings.values())).folder
-    calibrations, detections = {}, {}
+    calibrations, detections, diagnoses = {}, {}, {}
+    networks = {network: (trainings[network], trained) for network, trained in outcome.trained.items()}
     for network, trained in outcome.trained.items():
         if spec.calibrators:
             fitting = list(outcome.fitting[network].values())
@@ -95,6 +97,10 @@ def _measure(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
             calibrations[network] = calibrate.submit(work)
         if spec.ood:
             detections[network] = detect.submit(detect_work(spec, network, trained, trainings[network], outcome.data))
+        checks = diagnose_work(spec, network, networks, outcome.data)
+        if checks is not None:
+            diagnoses[network] = diagnose.submit(checks)
+    outcome.diagnosed.update({network: future.result() for network, future in diagnoses.items()})
     outcome.calibrated.update({network: future.result() for network, future in calibrations.items()})
     outcome.detected.update({network: future.result() for network, future in detections.items()})
 

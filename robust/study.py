@@ -135,6 +135,7 @@ class Study(BaseModel):
     report: ReportSettings = ReportSettings()
     shard: int = Field(default=500, ge=1, description="samples a cached evaluation task holds")
     batch: int = Field(default=250, ge=1, description="samples an attack works on at once")
+    validity: int = Field(default=128, ge=0, description="samples the validity checks look at; 0 leaves them out")
     evaluation_seed: int = Field(default=0, ge=0, le=MAX_SEED, description="keys the random draws of the evaluations")
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from robust import ledger
 from robust.attacks.attack import Attack
+from robust.diagnostics.masking import Diagnosis
 from robust.method import fraction_text
 from tasks.home import Home
 from tasks.manifest import Manifest
@@ -37,6 +38,7 @@ class Outcome:
     fitting: dict[str, dict[tuple[str, int], Manifest]] = field(default_factory=dict)
     calibrated: dict[str, Manifest] = field(default_factory=dict)
     detected: dict[str, Manifest] = field(default_factory=dict)
+    diagnosed: dict[str, Manifest] = field(default_factory=dict)
 
 
 def ledger_of(outcome: Outcome, store: Store) -> pa.Table:
@@ -119,9 +121,11 @@ def _evaluation(label: str, method: Any) -> dict[str, Any]:
     }
 
 
-def verdicts_of(study: Study, rows: pa.Table) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Verdict rows {model, evaluation, verdict, reasons} and the evidence behind them, from the ledger."""
-    from robust.diagnostics.verdict import decide, ledger_checks
+def verdicts_of(
+    study: Study, rows: pa.Table, diagnoses: Mapping[str, Diagnosis]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Verdict rows {model, evaluation, verdict, reasons} and the evidence behind them, from ledger and diagnoses."""
+    from robust.diagnostics.verdict import attached, contradictions, decide, ledger_checks
 
     methods = {entry.label: entry.method for entry in study.evaluations}
     columns = ["model", "evaluation", "sample", "correct"]
@@ -130,6 +134,9 @@ def verdicts_of(study: Study, rows: pa.Table) -> tuple[list[dict[str, Any]], lis
     verdicts, evidence = [], []
     for model, of_model in frame.groupby("model", sort=True):
         checks = ledger_checks(of_model, methods)
+        if model in diagnoses:
+            found = diagnoses[str(model)]
+            checks = [*checks, *attached(found.checks, methods), *contradictions(of_model, methods, found)]
         evidence += [
             {"model": model, "evaluation": c.evaluation, "check": c.check, "value": c.value, "passed": c.passed,
              "detail": "" if c.passed else c.reason}
@@ -175,7 +182,11 @@ def report_of(
     """report.json of one study."""
     from robust.report import build
 
-    verdicts, evidence = verdicts_of(outcome.study, rows)
+    diagnoses = {
+        network: Diagnosis.from_json(json.loads(store.read(manifest.files["diagnosis"])))
+        for network, manifest in outcome.diagnosed.items()
+    }
+    verdicts, evidence = verdicts_of(outcome.study, rows, diagnoses)
     tables: dict[str, list[dict[str, Any]]] = {"calibration": [], "detection": [], "scores": [], "history": []}
     for name, source, role in (
         ("calibration", outcome.calibrated, "rows"),
@@ -192,6 +203,7 @@ def report_of(
         costs=costs_of(outcome),
         verdicts=verdicts,
         evidence=evidence,
+        curves=[curve for found in diagnoses.values() for curve in found.curves],
         examples=examples,
         environment=versions(),
         manifest=_inputs(outcome),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from robust.classifier import Classifier
 from robust.diagnostics.probe import Connected, Probe, gradient_of
+from robust.diagnostics.verdict import Check, Scope
 
 ALONE = 12  # samples that are also classified one by one
 
@@ -127,3 +128,38 @@ def _turned(first: Tensor, second: Tensor) -> float:
     cosine = (a * b).sum(1) / lengths.clamp_min(1e-300)
     both = (a.norm(dim=1) == 0) & (b.norm(dim=1) == 0)
     return float(torch.where(both, 0.0, 1 - cosine).median())
+
+
+def checks(function: Function, declared: bool, model: str) -> list[Check]:
+    """Repetition, company, attention and mode, each with its measured difference."""
+
+    def check(name: str, value: float, failed: bool, reason: str, scope: Scope = "any") -> Check:
+        return Check(model, "", name, not failed, min(value, 1e30), function.tolerance, reason, scope=scope)
+
+    room, random = function.tolerance, function.twice > function.tolerance
+    said = f"{{:.2g}} of the logits' spread, rounding explains {room:.1g}"
+    told = not function.mode_random and (function.mode_logits > room or function.mode_gradient > 0.05)
+    undeclared = (
+        f"two calls on the same images differ by {said.format(function.twice)}: the classifier is random and does not "
+        "declare it, so every attack met another function; declare `random` and attack the mean over its draws (EOT)"
+    )
+    declared_reason = (
+        f"the classifier is random (two calls differ by {said.format(function.twice)}) and this attack followed single "
+        "draws: average over them (EOT)"
+    )
+    company = (
+        f"an image's logits depend on the images beside it, by {said.format(function.company)}: batch statistics, a shared "
+        "step control or noise by position; a verdict then belongs to a batch and not to an image"
+    )
+    watched = f"the logits change by {said.format(function.watched)} when a gradient is recorded: the attacker sees another net"
+    mode = (
+        f"the network behaves differently when told that it is being trained, beyond what torch's own layers do: logits "
+        f"move by {said.format(function.mode_logits)}, gradients turn by 1 - cos = {function.mode_gradient:.2g}"
+    )
+    return [
+        check("the same twice", function.twice, random and not declared, undeclared),
+        check("random, so averaged", function.twice, random, declared_reason, "single draw"),
+        check("alone as in a batch", function.company, not random and function.company > room, company),
+        check("unwatched as watched", function.watched, not random and function.watched > room, watched),
+        check("evaluated as trained", function.mode_gradient, not random and told, mode),
+    ]

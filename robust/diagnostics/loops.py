@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from robust.classifier import Classifier
+from robust.diagnostics.verdict import Check
 
 TOLERANCES = ("rtol", "atol", "tol", "tolerance")
 STEP_SIZES = ("step_size", "dt")
 ADAPTIVE = ("dopri8", "dopri5", "tsit5", "bosh3", "fehlberg2", "adaptive_heun")  # torchdiffeq's names
+COARSE = 0.05  # share of predictions that finer steps may change
 SINGLES = 6  # samples whose runs are counted one by one
 
 
@@ -74,3 +76,27 @@ def _scale(module: nn.Module, names: tuple[str, ...], factor: float) -> bool:
     for name in found:
         setattr(module, name, vars(module)[name] * factor)
     return bool(found)
+
+
+def checks(classifier: Classifier, images: Tensor, model: str) -> list[Check]:
+    """Whether there is a loop, whether it adapts, and whether its step sizes matter."""
+    runs, adaptive = counted(classifier, images)
+    with torch.no_grad():
+        before = classifier(images).argmax(1)
+        moved = {
+            words: float((twin(images).argmax(1) != before).double().mean()) for words, twin in refined(classifier)
+        }
+    worst = max(moved, key=lambda words: moved[words], default="")
+    return [
+        Check(
+            model, "", "a fixed number of steps", not adaptive, float(runs), 1.0,
+            f"the forward pass is a loop (one part runs up to {runs} times) whose length depends on the image: an adaptive "
+            "solver's step control hides the gradient; attack through a fixed-step copy (substitute) as well",
+            scope="own gradient",
+        ),
+        Check(
+            model, "", "step sizes", max(moved.values(), default=0.0) <= COARSE, moved.get(worst, 0.0), COARSE,
+            f"with {worst}, {100 * moved.get(worst, 0.0):.0f} % of the predictions change: the solver is too coarse for its "
+            "answer to be the model's",
+        ),
+    ]  # fmt: skip

@@ -132,9 +132,7 @@ def gradient_of(
     return torch.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0), values, logits
 
 
-def raw_gradient(
-    classifier: Classifier, images: Tensor, labels: Tensor, loss: Loss
-) -> tuple[Tensor, Tensor, Tensor]:
+def raw_gradient(classifier: Classifier, images: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
     """As `gradient_of`, with NaN and infinity as autograd gave them."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_(True)

@@ -47,9 +47,11 @@ def plug(tmp_path, monkeypatch):
         path.write_text(textwrap.dedent(text).lstrip())
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    code._folders.cache_clear()
+    code._folders.cache_clear()  # the same name stands for another folder in each test
+    code._known.clear()
     yield tmp_path / "plug"
     code._folders.cache_clear()
+    code._known.clear()
 
 
 BEHIND = ("plug.attacks.pgd", "plug.ground", "plug.late", "plug.objectives.pgd_at")

@@ -1,0 +1,92 @@
+"""Diagnose: the validity checks of one network, which decide the words in front of its robust accuracies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from tasks.cache import Numerics, Work, cached_task
+from tasks.code import modules_behind
+from tasks.manifest import Manifest
+from tasks.networks import NETWORK_PARTS, classifier_of, default_device, one_thread, split_of
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from robust.study import Study
+    from robust.threat import ThreatModel
+
+LOOKED_AT = 4  # images offered for each sample that is looked at: only those classified correctly can be used
+
+
+@cached_task("diagnose", version=1, roots=("robust.diagnostics.masking",))
+def diagnose(work: Work, store: Store) -> Manifest:
+    """Checks, the curves behind them, and the samples that the diagnostic attacks broke."""
+    from robust.diagnostics.masking import diagnose
+    from robust.threat import ThreatModel
+
+    one_thread()
+    settings, context = work.settings, work.context
+    classifier = classifier_of(settings, store.get(work.reads["weights"]), context["device"])
+    surrogates = {
+        name: classifier_of(parts, store.get(work.reads[f"surrogate/{name}"]), context["device"])
+        for name, parts in context["surrogates"].items()
+    }
+    images, labels, ids = split_of(context["dataset"], "test").batch(slice(0, LOOKED_AT * settings["samples"]))
+    found = diagnose(
+        classifier,
+        images.to(classifier.device),
+        labels.to(classifier.device),
+        ids,
+        [ThreatModel.model_validate(threat) for threat in settings["threats"]],
+        settings["seed"],
+        model=settings["network"],
+        samples=settings["samples"],
+        surrogates=surrogates,
+    )
+    content = json.dumps(found.to_json(), sort_keys=True).encode()
+    return work.manifest(files={"diagnosis": store.put(content, "diagnosis.json")})
+
+
+def threats_of(study: Study) -> list[ThreatModel]:
+    """The threat models that the study's attacks claim numbers for, each once."""
+    from robust.attacks.attack import Attack
+
+    found = [e.method.threat for e in study.evaluations if isinstance(e.method, Attack)]
+    return [threat for i, threat in enumerate(found) if threat.eps is not None and threat not in found[:i]]
+
+
+def diagnose_work(
+    study: Study, network: str, networks: Mapping[str, tuple[Work, Manifest]], data: Manifest
+) -> Work | None:
+    """The validity checks of one network; None where the study makes no claim that needs them.
+
+    The first other network of the same seed is the surrogate of the transfer check.
+    """
+    threats = threats_of(study)
+    if not threats or not study.validity:
+        return None
+    training, trained = networks[network]
+    seed = network.rpartition(".")[2]
+    other = next((name for name in networks if name != network and name.rpartition(".")[2] == seed), None)
+    reads = {"weights": trained.files["best"].sha256, "data": cast("dict[str, str]", data.facts["digests"])["test"]}
+    surrogates = {}
+    if other is not None:
+        reads[f"surrogate/{other}"] = networks[other][1].files["best"].sha256
+        surrogates[other] = {part: networks[other][0].settings[part] for part in NETWORK_PARTS}
+    device = default_device()
+    return diagnose.work(
+        label=network,
+        settings={
+            **{part: training.settings[part] for part in NETWORK_PARTS},
+            "network": network,
+            "threats": [threat.model_dump(mode="json") for threat in threats],
+            "samples": study.validity,
+            "seed": study.evaluation_seed,
+        },
+        reads=reads,
+        roots=modules_behind(*(entry.method for entry in study.models)),
+        numerics=Numerics.of(device),
+        context={"dataset": study.dataset.settings(), "device": device, "surrogates": surrogates},
+        home=training.folder,
+    )
