@@ -125,7 +125,8 @@ def verdicts_of(
     study: Study, rows: pa.Table, diagnoses: Mapping[str, Diagnosis]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Verdict rows {model, evaluation, verdict, reasons} and the evidence behind them, from ledger and diagnoses."""
-    from robust.diagnostics.verdict import attached, contradictions, decide, ledger_checks
+    from robust.diagnostics.masking import contradictions
+    from robust.diagnostics.verdict import attached, decide, ledger_checks
 
     methods = {entry.label: entry.method for entry in study.evaluations}
     columns = ["model", "evaluation", "sample", "correct"]

@@ -46,7 +46,7 @@ def waits(attack: Attack, classifier: Classifier, images: Tensor, labels: Tensor
         (APGDCE, "steps", 1),
         (APGDT, "steps", 9),  # one for each target
         (Square, "queries", 1),
-        (FABT, "steps", 9 * 6),  # the projection's Newton steps, each of which asks whether any row goes on
+        (FABT, "steps", 9 * 5),  # the projection's Newton steps, each of which asks whether any row goes on
     ],
 )
 def test_a_step_waits_for_the_device_once(method, field, limit):
