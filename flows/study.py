@@ -50,10 +50,7 @@ def run_study(spec: Study, source: str, home: Home) -> Path:
     outcome = Outcome(spec, prepare(prepare_work(spec.dataset, home)))
     trainings = train_works(spec, outcome.data, home)
     with Tracking(home, spec, outcome.data, flow_run.get_id() or "direct") as tracking:
-        for network, work in trainings.items():
-            hit = train.explain(work).hit
-            outcome.trained[network] = train(work)
-            tracking.trained(network, work, outcome.trained[network], hit, store)
+        _train(outcome, trainings, tracking, store)
         _judge(outcome, trainings)
         _measure(outcome, trainings)
         rows, last = ledger_of(outcome, store), last_ledger_of(outcome, store)
@@ -62,6 +59,19 @@ def run_study(spec: Study, source: str, home: Home) -> Path:
         path = write_outcome(outcome, report, rows, last, home)
         tracking.reported(report, path, home)
     return path
+
+
+def _train(outcome: Outcome, trainings: Mapping[str, Work], tracking: Tracking, store: Store) -> None:
+    """Every network: side by side on the CPU, one thread each; one after the other on a GPU."""
+    hits = {network: train.explain(work).hit for network, work in trainings.items()}
+    futures = {}
+    for network, work in trainings.items():
+        futures[network] = train.submit(work)
+        if work.context["device"] != "cpu":
+            futures[network].wait()
+    for network, future in futures.items():
+        outcome.trained[network] = future.result()
+        tracking.trained(network, trainings[network], outcome.trained[network], hits[network], store)
 
 
 def _judge(outcome: Outcome, trainings: Mapping[str, Work]) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _asked = threading.Event()
-_saving = threading.Event()
+_saving: list[object] = []  # one entry for each loop that will save its state
 
 
 def requested() -> bool:
@@ -20,11 +20,12 @@ def requested() -> bool:
 @contextmanager
 def saves_its_state() -> Iterator[None]:
     """Around a loop that asks `requested` after every step: a signal is left to the loop, which saves and raises."""
-    _saving.set()
+    loop = object()
+    _saving.append(loop)
     try:
         yield
     finally:
-        _saving.clear()
+        _saving.remove(loop)
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def on_signals() -> Iterator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         again = _asked.is_set()
         _asked.set()
-        if again or not _saving.is_set():
+        if again or not _saving:
             raise KeyboardInterrupt
 
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

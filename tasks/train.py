@@ -64,9 +64,13 @@ def train(work: Work, store: Store) -> Manifest:
 
 
 def threads() -> int:
-    """Threads of one training, which runs alone: every core, unless OMP_NUM_THREADS says otherwise."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() and int(given) > 0 else os.cpu_count() or 1
+    """Threads within one training: one, unless ROBUST_THREADS says otherwise.
+
+    Trainings run side by side, so cores are not idle; the bytes do not depend on the machine's core count; and two
+    threads that wait for each other on a busy machine are many times slower than one.
+    """
+    given = os.environ.get("ROBUST_THREADS", "")
+    return int(given) if given.isdigit() and int(given) > 0 else 1
 
 
 def train_works(study: Study, data: Manifest, home: Home) -> dict[str, Work]:

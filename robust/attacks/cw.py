@@ -40,7 +40,7 @@ class CW(SmallestDistance):
     steps: int = Field(default=1000, ge=1, description="Adam iterations in a round; the authors use up to 10,000")
     searches: int = Field(default=9, ge=1, description="rounds of the search for c")
     constant: float = Field(default=1e-3, gt=0, description="first c")
-    rate: float = Field(default=0.01, gt=0, description="Adam's learning rate in tanh space")
+    rate: float | None = Field(default=None, gt=0, description="Adam's learning rate in tanh space; by `steps` if None")
     confidence: float = Field(default=0.0, ge=0, description="kappa: logit gap asked for inside the objective")
     abort_early: bool = Field(default=True, description="whether a sample whose objective stalls leaves the round")
 

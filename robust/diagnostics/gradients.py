@@ -27,7 +27,7 @@ class Gradients:
     Attributes:
         zero_ce, zero_margin: whose input gradient vanishes everywhere, under cross-entropy and under the margin.
         unfinite: with a NaN or an infinity in either.
-        near, far: median agreement (cosine over directions) of slopes with the gradient, at 1/100 and 1/16 of eps.
+        near, far: mean agreement (cosine over directions) of slopes with the gradient, at 1/100 and 1/16 of eps.
         jump: change of the margin over a step a thousandth of eps long, relative to its change over eps/16; median.
     """
 
@@ -52,7 +52,7 @@ def examine(probe: Probe) -> Gradients:
     jump = nudged / moved.clamp_min(1e-30)
     return Gradients(
         zero_ce, zero_margin, float((bad_ce | bad_margin).double().mean()),
-        float(near.median()), float(far.median()), float(jump.median()),
+        float(near.mean()), float(far.mean()), float(jump.median()),
     )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ def rivals(probe: Probe, function: Function, surrogates: Mapping[str, Classifier
         Rival("smoothed gradient", "a gradient averaged over input noise beats the plain one", lambda p: _climb(
             p, Smoothed(p.classifier, _sigma(p), 8, p.rng))),
     ]  # fmt: skip
+    found.append(Rival("long steps", "a few steps as long as the radius beat many short ones", _stride))
     for name, view in probe.classifier.views().items():
         found.append(
             Rival(name, WAYS.get(name, f"the declared way round ({name}) beats the plain gradient"), _through(view))
@@ -139,6 +140,14 @@ def _queries(attack: FixedBudget) -> Callable[[Probe], Tensor]:
         return probe.broken(attack.perturb(probe.classifier, probe.images, probe.labels, rng))
 
     return run
+
+
+def _stride(probe: Probe) -> Tensor:
+    """Steps that jump over the rubble: the whole radius at first, then half of it and a quarter."""
+    broken = torch.zeros_like(probe.labels, dtype=torch.bool)
+    for restart, share in enumerate((1.0, 0.5, 0.25)):
+        broken |= probe.climb(margin, 10, restart=10 + restart, step_size=share * probe.threat.radius).broken
+    return broken
 
 
 def _climb(probe: Probe, view: Classifier) -> Tensor:
