@@ -7,7 +7,7 @@ more after rounding to 8 bits inside the ball. An attack cannot report a win tha
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,9 @@ from robust.attacks.attack import Attack, FixedBudget, SmallestDistance, fooled
 from robust.classifier import Classifier, Metered
 from robust.corruptions.clean import Clean
 from robust.corruptions.corruption import Corruption
+from robust.numerics import exact_float32
 from robust.randomness import Randomness
+from robust.statistics import wilson
 from robust.threat import TOLERANCE, ThreatModel
 
 Evaluation = Attack | Corruption
@@ -62,7 +64,7 @@ def judge(
         ValueError: if images leave the box or hold NaN, labels leave the classes, or logits are not finite.
     """
     start = time.perf_counter()
-    with classifier.frozen():
+    with classifier.frozen(), exact_float32():
         parts = []
         _check_inputs(classifier, images, labels, ids)
         for rows in torch.arange(len(labels)).split(batch_size):
@@ -234,6 +236,8 @@ class Ledger:
     rows: pa.Table
     costs: pa.Table
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    asked: int = 0  # samples that were handed in
+    stopped_early: bool = False  # the intervals were narrow enough before the last of them
 
     def frame(self, evaluation: str) -> pd.DataFrame:
         """One row a sample of one evaluation."""
@@ -244,10 +248,10 @@ class Ledger:
         return found
 
     def summary(self) -> pd.DataFrame:
-        """One row an evaluation: accuracy with its 95 % interval, n, cost, verdict and reasons."""
+        """One row an evaluation: accuracy with its 95 % interval, n, cost, verdict, reasons, stopped_early."""
         from robust.summary import summarise
 
-        return summarise(self.rows.to_pandas(), self.evaluations)
+        return summarise(self.rows.to_pandas(), self.evaluations).assign(stopped_early=self.stopped_early)
 
 
 def evaluate(
@@ -261,6 +265,7 @@ def evaluate(
     model: str = "model",
     batch_size: int = 250,
     shard_size: int = 1000,
+    until: float | None = None,
 ) -> Ledger:
     """Judge a classifier by several attacks and corruptions; clean accuracy always comes first.
 
@@ -270,24 +275,64 @@ def evaluate(
         evaluations: attacks and corruptions; two of one name are told apart as `pgd`, `pgd-2`...
         seed: keys all random draws, together with ids.
         model: the name written into the ledger.
+        until: stop after the first shard at which the 95 % Wilson interval of every evaluation's accuracy is at most
+            this wide to either side (0.01: +-1 %). All evaluations then cover one prefix of the samples, so they can
+            still be compared pair by pair; images must stand in random order, as those of a `Dataset` do.
 
     Returns:
-        A `Ledger` with `summary()` and `frame(name)`.
+        A `Ledger` with `summary()` and `frame(name)`; `stopped_early` says whether `until` cut it short.
     """
     ids = torch.arange(len(labels)) if ids is None else ids
+    shards = ((images[rows], labels[rows], ids[rows]) for rows in torch.arange(len(labels)).split(shard_size))
+    return evaluate_shards(
+        classifier, shards, evaluations, asked=len(labels), seed=seed, model=model, batch_size=batch_size, until=until
+    )
+
+
+def evaluate_shards(
+    classifier: Classifier,
+    shards: Iterable[tuple[Tensor, Tensor, Tensor]],
+    evaluations: Sequence[Evaluation],
+    *,
+    asked: int,
+    seed: int = 0,
+    model: str = "model",
+    batch_size: int = 250,
+    until: float | None = None,
+) -> Ledger:
+    """As `evaluate`, on images, labels and ids that come shard by shard; `asked` samples in all.
+
+    Raises:
+        ValueError: if `until` is not a half-width between 0 and 0.5.
+    """
+    if until is not None and not 0 < until < 0.5:
+        raise ValueError(f"until is the half-width of an interval, such as 0.01 for +-1 %; got {until}")
     named = label_all([Clean(), *[e for e in evaluations if not isinstance(e, Clean)]])
-    tables, costs = [], []
-    for label, evaluation in named.items():
-        for shard, rows in enumerate(torch.arange(len(labels)).split(shard_size)):
-            judged = judge(classifier, images[rows], labels[rows], ids[rows], evaluation, seed, batch_size)
+    tables, costs, seen = [], [], 0
+    correct = dict.fromkeys(named, 0)
+    for shard, (images, labels, ids) in enumerate(shards):
+        for label, evaluation in named.items():
+            judged = judge(classifier, images, labels, ids, evaluation, seed, batch_size)
             tables.append(ledger.table(judged.rows.assign(model=model, seed=seed, evaluation=label)))
-            costs.append((model, seed, label, shard, len(rows), judged.seconds, judged.peak_bytes))
+            costs.append((model, seed, label, shard, len(labels), judged.seconds, judged.peak_bytes))
+            correct[label] += int(judged.rows["correct"].sum())
+        seen += len(labels)
+        if until is not None and _answered(list(correct.values()), seen, until):
+            break
     columns: list[Any] = list(zip(*costs)) if costs else [[] for _ in ledger.COSTS]
     return Ledger(
         ledger.merge(tables),
         pa.table([pa.array(c, type=f.type) for c, f in zip(columns, ledger.COSTS)], schema=ledger.COSTS),
         named,
+        asked,
+        seen < asked,
     )
+
+
+def _answered(correct: Sequence[int], n: int, until: float) -> bool:
+    """Whether every accuracy is known to +-`until` by its 95 % Wilson interval."""
+    low, high = wilson(correct, n)
+    return bool(((high - low) / 2 <= until).all())
 
 
 def label_all(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:

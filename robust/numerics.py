@@ -27,6 +27,17 @@ def own_numerics(seed: int, device: torch.device, threads: int | None) -> Iterat
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before[1:]
 
 
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """No TF32: cuDNN's convolutions take it by default, and its ten bits of mantissa are not what a verdict rests on."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """The states of torch's global generators, as a checkpoint keeps them."""
     state = {"cpu": torch.get_rng_state()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 
 import torch
 from pydantic import Field
@@ -32,6 +33,26 @@ class BoundarySteps(SmallestDistance):
     @abstractmethod
     def boundary(self, classifier: Classifier, x: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Linearised boundary: z_other - z_label [n] and its gradient [n,C,H,W], for the class to be approached."""
+
+    def nearest_of(
+        self, classifier: Classifier, images: Tensor, labels: Tensor, runs: Iterable[tuple[Randomness, Tensor, int]]
+    ) -> Tensor:
+        """The nearest finds [N,C,H,W] of several runs, each given by (rng, targets [N], restart), after a last search.
+
+        Where the threat model has a radius, a sample that is within it is spared the remaining runs.
+        """
+        best, distance = images.clone(), images.new_full((len(labels),), torch.inf)
+        rows = torch.arange(len(labels), device=images.device)
+        for rng, targets, restart in runs:
+            if not len(rows):
+                break
+            view, draws = classifier.select(rows), rng.select(rows.cpu())
+            found, length = self.walk(view, images[rows], labels[rows], draws, targets[rows], restart)
+            nearer = length < distance[rows]
+            best[rows[nearer]], distance[rows[nearer]] = found[nearer], length[nearer]
+            if self.threat.eps is not None:
+                rows = rows[distance[rows] > self.threat.radius]
+        return self.refine(classifier, best, images, labels)
 
     def walk(
         self, classifier: Classifier, origin: Tensor, labels: Tensor, rng: Randomness, targets: Tensor, restart: int

@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robust.attacks.attack import broadcast
 from robust.attacks.boundary_steps import BoundarySteps, relative_distance
 from robust.classifier import Classifier
 from robust.randomness import Randomness
@@ -20,7 +19,8 @@ class FAB(BoundarySteps):
     that is nearest in the norm, projects both the iterate and the image onto it inside the box (eq. 4), and moves to
     a biased average of the two; successes are pulled back towards the image. Needs no radius and no step size.
 
-    Costs restarts x steps x (2 forward, K backward) passes: for many classes use `fab-t`.
+    Costs at most restarts x steps x (2 forward, K backward) passes: for many classes use `fab-t`. With a radius, a
+    sample that is found within it is spared the remaining restarts.
     """
 
     name: ClassVar[str] = "fab"
@@ -29,12 +29,10 @@ class FAB(BoundarySteps):
 
     def minimise(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Tensor:
         """See `SmallestDistance.minimise`; start r > 0 is drawn from rng.fork("restart", r)."""
-        best, distance = images.clone(), images.new_full((len(labels),), torch.inf)
-        for restart in range(self.restarts if len(labels) else 0):
-            found, length = self.walk(classifier, images, labels, rng.fork("restart", restart), labels, restart)
-            nearer = length < distance
-            best, distance = torch.where(broadcast(nearer, best), found, best), torch.where(nearer, length, distance)
-        return self.refine(classifier, best, images, labels) if len(labels) else best
+        if not len(labels):
+            return images.clone()
+        runs = ((rng.fork("restart", restart), labels, restart) for restart in range(self.restarts))
+        return self.nearest_of(classifier, images, labels, runs)
 
     def boundary(self, classifier: Classifier, x: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest linearised boundary of any other class."""

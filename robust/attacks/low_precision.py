@@ -36,7 +36,7 @@ class LowPrecision(Wrapper):
     family: ClassVar[str] = "wrapper"
     source: ClassVar[str] = "after Micikevicius et al. 2018, arXiv 1710.03740"
 
-    polish: int = Field(default=5, ge=0, description="full-precision steps on what the search left standing")
+    polish: int = Field(default=3, ge=0, description="full-precision steps on what the search left standing")
     again: bool = Field(default=True, description="attack what still stands again in full precision")
 
     def view(self, classifier: Classifier) -> Classifier:
@@ -72,9 +72,7 @@ class LowPrecision(Wrapper):
         x, size = survivors.best[survivors.rows].clone(), self.threat.radius / 20
         ball = Ball(self.threat, survivors.origin)
         for _ in range(self.polish):
-            gradient, _, logits = input_gradient(
-                survivors.classifier, x, lambda z: margin(z, survivors.labels)
-            )
+            gradient, _, logits = input_gradient(survivors.classifier, x, lambda z: margin(z, survivors.labels))
             x, gradient, ball = survivors.fell(fooled(logits, survivors.labels), x, gradient, ball)
             if not len(survivors):
                 return

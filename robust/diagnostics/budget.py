@@ -24,7 +24,8 @@ RESTARTS = 3
 UNBOUNDED = 0.02  # share that 40 steps in the whole box may leave
 RESTART_GAIN = 0.10
 # share that the margin may break and cross-entropy not: honest networks measured up to 0.11 (TRADES at twice its radius)
-SCALE_GAP = 0.12
+SCALE_GAP = 0.1
+CONFIDENT = 0.1  # smallest mean confidence above 1/K of images that are classified correctly
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Budget:
     by_restarts: list[Tensor]
     margin_alone: Tensor
     reference: Tensor
+    confidence: float
     rise_ce: list[float]
     rise_margin: list[float]
 
@@ -65,6 +67,7 @@ def spend(probe: Probe) -> Budget:
         restarts,
         first,
         standing,
+        _confidence(probe),
         probe.climb(cross_entropy, 40, traced=True).trace,
         probe.climb(margin, 40, traced=True).trace,
     )
@@ -89,6 +92,14 @@ def _patient(probe: Probe, standing: Tensor) -> Tensor:
     if not standing.all():
         broken[~standing] = probe.select(~standing).climb(margin, 200, restart=RESTARTS).broken
     return broken
+
+
+@torch.no_grad()
+def _confidence(probe: Probe) -> float:
+    """Mean of (max softmax - 1/K) / (1 - 1/K), in [0,1]; 0 for one class."""
+    logits = probe.classifier(probe.images).double()
+    floor = 1 / logits.shape[1]
+    return float((logits.softmax(1).amax(1) - floor).mean()) / max(1 - floor, 1e-9)
 
 
 def _unbounded(probe: Probe) -> Tensor:
@@ -127,6 +138,10 @@ def checks(spent: Budget, probe: Probe, model: str) -> list[Check]:
         check("whole box", box, UNBOUNDED, float(stats.binom.sf(round(box * n) - 1, n, UNBOUNDED)) < LEVEL,
               f"an attack that may change every pixel to anything still leaves {100 * box:.1f} % right; it must leave none"),
         _scale(spent, probe, model),
+        Check(model, "", "confidence", spent.confidence >= CONFIDENT, spent.confidence, CONFIDENT,
+              f"the softmax gives its first choice only {_points(spent.confidence)} more than 1/K on images that it gets "
+              "right: the logits are squeezed until cross-entropy hardly moves; use margin, dlr or apgd-t",
+              threat=threat, scope="cross-entropy"),
     ]  # fmt: skip
 
 

@@ -26,22 +26,26 @@ SINGLES = 6  # samples whose runs are counted one by one
 
 def counted(classifier: Classifier, images: Tensor) -> tuple[int, bool]:
     """Most runs of one part with weights in a forward pass, and whether that number differs between images."""
-    totals = []
-    for row in range(min(SINGLES, len(images))):
-        counts: Counter[nn.Module] = Counter()
-        handles = [
-            module.register_forward_hook(lambda m, *_: counts.update([m]))
-            for module in classifier.module.modules()
-            if any(True for _ in module.parameters(recurse=False))
-        ]
-        try:
-            with torch.no_grad():
-                classifier(images[[row, row]])  # two copies: batch statistics refuse a batch of one
-        finally:
-            for handle in handles:
-                handle.remove()
-        totals.append(max(counts.values(), default=1))
+    totals = [_most_runs(classifier, images[[row, row]]) for row in range(min(SINGLES, len(images)))]
     return max(totals, default=1), len(set(totals)) > 1
+
+
+def _most_runs(classifier: Classifier, pair: Tensor) -> int:
+    """Runs of the busiest part; two copies of one image, because batch statistics refuse a batch of one."""
+    counts: Counter[nn.Module] = Counter()
+
+    def count(module: nn.Module, *_: object) -> None:
+        counts[module] += 1
+
+    parts = [m for m in classifier.module.modules() if any(True for _ in m.parameters(recurse=False))]
+    handles = [part.register_forward_hook(count) for part in parts]
+    try:
+        with torch.no_grad():
+            classifier(pair)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(counts.values(), default=1)
 
 
 def refined(classifier: Classifier) -> Iterator[tuple[str, Classifier]]:
@@ -57,10 +61,10 @@ def _tighter(module: nn.Module) -> bool:
 
 
 def _shorter(module: nn.Module) -> bool:
-    options = getattr(module, "options", None)
+    options = vars(module).get("options")
     inside = isinstance(options, dict) and isinstance(options.get("step_size"), float)
-    if inside:
-        module.options = {**options, "step_size": options["step_size"] / 4}  # type: ignore[dict-item]
+    if isinstance(options, dict) and inside:
+        vars(module)["options"] = {**options, "step_size": options["step_size"] / 4}
     return _scale(module, STEP_SIZES, 0.25) or inside
 
 
@@ -71,6 +75,10 @@ def _fixed(module: nn.Module) -> bool:
     return bool(found)
 
 
+def _names_adaptive(classifier: Classifier) -> bool:
+    return any(value in ADAPTIVE for m in classifier.modules() for value in vars(m).values() if isinstance(value, str))
+
+
 def _scale(module: nn.Module, names: tuple[str, ...], factor: float) -> bool:
     found = [name for name in names if isinstance(vars(module).get(name), float) and vars(module)[name] > 0]
     for name in found:
@@ -78,9 +86,14 @@ def _scale(module: nn.Module, names: tuple[str, ...], factor: float) -> bool:
     return bool(found)
 
 
-def checks(classifier: Classifier, images: Tensor, model: str) -> list[Check]:
-    """Whether there is a loop, whether it adapts, and whether its step sizes matter."""
-    runs, adaptive = counted(classifier, images)
+def checks(classifier: Classifier, images: Tensor, shared: bool, model: str) -> list[Check]:
+    """Whether there is a loop, whether it adapts, and whether its step sizes matter.
+
+    Args:
+        shared: logits depend on the batch; in a loop that is the mark of a step control over the whole batch.
+    """
+    runs, differs = counted(classifier, images)
+    adaptive = differs or (runs > 1 and shared) or _names_adaptive(classifier)
     with torch.no_grad():
         before = classifier(images).argmax(1)
         moved = {
@@ -90,8 +103,8 @@ def checks(classifier: Classifier, images: Tensor, model: str) -> list[Check]:
     return [
         Check(
             model, "", "a fixed number of steps", not adaptive, float(runs), 1.0,
-            f"the forward pass is a loop (one part runs up to {runs} times) whose length depends on the image: an adaptive "
-            "solver's step control hides the gradient; attack through a fixed-step copy (substitute) as well",
+            f"the forward pass is a loop (one part runs up to {runs} times) whose steps depend on the "
+            "images: an adaptive solver's step control hides the gradient; attack through a fixed-step copy (substitute) as well",
             scope="own gradient",
         ),
         Check(

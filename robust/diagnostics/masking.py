@@ -107,7 +107,7 @@ def diagnose(
         function = determinism.examine(first)
         first = replace(first, random=function.twice > function.tolerance)
         found.checks.extend(determinism.checks(function, classifier.random, model))
-        found.checks.extend(loops.checks(classifier, x[chosen], model))
+        found.checks.extend(loops.checks(classifier, x[chosen], function.company > function.tolerance, model))
         for threat in dict.fromkeys(t for t in threats if t.eps):
             _examine(found, replace(first, threat=threat), function, surrogates or {})
         passes.remove()

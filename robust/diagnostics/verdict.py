@@ -121,8 +121,8 @@ def ledger_checks(frame: pd.DataFrame, evaluations: Mapping[str, Attack | Corrup
         frame: ledger rows of one model (one id), several evaluations.
         evaluations: label -> method, for threat models and families.
     """
-    right = {
-        label: group.set_index("sample")["correct"].astype(bool)
+    right: dict[str, pd.Series] = {
+        str(label): group.set_index("sample")["correct"].astype(bool)
         for label, group in frame.groupby("evaluation")
         if label in evaluations
     }
