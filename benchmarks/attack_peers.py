@@ -47,7 +47,7 @@ def fixed_budget(net: nn.Module, eps: float, budget: Budget, full: bool) -> Runs
         "pgd": pgd,
         "apgd-ce": {"steps": budget.apgd},
         "apgd-dlr": {"steps": budget.apgd},
-        "square": {"queries": budget.queries},
+        "square": {"queries": budget.queries, "rescale": True},  # as the peers do
     }
     if full:
         settings["autoattack"] = {}

@@ -111,7 +111,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     budget, tables = Budget(), {}
-    images, labels, _ = create("dataset", "mnist").load("test").batch(slice(0, 2 * arguments.samples))
+    mnist: Any = create("dataset", "mnist")
+    images, labels, _ = mnist.load("test").batch(slice(0, 2 * arguments.samples))
     for name in arguments.nets:
         if not path_of(name).exists():
             print(f"{name}: left out, not under ROBUST_DATA")

@@ -1,8 +1,8 @@
 """PGD-40 in full precision and with the bfloat16 search of `low-precision`: CPU seconds as ratios, verdicts beside.
 
 Run it as `python benchmarks/low_precision.py [samples]`, with MNIST and the nets of `attack_speed.py` under
-ROBUST_DATA. One thread, median of three interleaved rounds after a warm-up. `polished` settles failures by three full-precision
-steps, `again` by the whole attack, whose verdicts it can therefore only lower.
+ROBUST_DATA. One thread, median of three interleaved rounds after a warm-up. `polished` settles
+failures by three full-precision steps, `again` by the whole attack, whose verdicts it can therefore only lower.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Peak memory of attacking 1,000 and 60,000 samples: it should grow with the batch, not with the data set.
 
-Run it as `python benchmarks/memory.py`: MNIST's training images where ROBUST_DATA has them, else uint8 noise of the same
+Run it as `python benchmarks/memory.py`: MNIST's training images where ROBUST_DATA has them, else uint8 noise of that
 shape. Each size runs PGD in a process of its own, one thread, and reports its peak resident memory, imports and data
 included; the goal is a ratio of at most 1.2. A third process does nothing but import and load.
 """

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 
-class Contradiction(RuntimeError):  # noqa: N818 - a finding, not a malfunction
-    """An attack succeeded inside a certificate: one of the two is wrong, and no number can be believed."""
-
-
 class InputError(ValueError):
     """What was asked for cannot be; the message says what can."""
 

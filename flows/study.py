@@ -11,8 +11,9 @@ from prefect.runtime import flow_run
 
 from robust.corruptions.clean import Clean
 from robust.study import Study, load
-from tasks.assemble import Outcome, last_ledger_of, ledger_of, moment, report_of, write_outcome
+from tasks.assemble import Outcome, last_ledger_of, ledger_of, moment, refuse_contradictions, report_of, write_outcome
 from tasks.calibrate import calibrate, calibrate_work
+from tasks.certify import certify, certify_works
 from tasks.deploy import study_file
 from tasks.detect import detect, detect_work
 from tasks.diagnose import diagnose, diagnose_work
@@ -54,6 +55,7 @@ def run_study(spec: Study, source: str, home: Home) -> Path:
         _judge(outcome, trainings)
         _measure(outcome, trainings)
         rows, last = ledger_of(outcome, store), last_ledger_of(outcome, store)
+        refuse_contradictions(outcome, rows, home)
         shown = _pictures(outcome, trainings, rows, store)
         report = report_of(outcome, rows, last, shown, commands(spec, source), moment(), store)
         path = write_outcome(outcome, report, rows, last, home)
@@ -96,11 +98,13 @@ def _judge(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
 
 
 def _measure(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
-    """Calibration from the ledger rows, detection from one pass over each set, and the validity checks."""
+    """Certificates, calibration from ledger rows, detection from one pass over each set, and the validity checks."""
     spec, home = outcome.study, next(iter(trainings.values())).folder
-    calibrations, detections, diagnoses = {}, {}, {}
+    certificates, calibrations, detections, diagnoses = {}, {}, {}, {}
     networks = {network: (trainings[network], trained) for network, trained in outcome.trained.items()}
     for network, trained in outcome.trained.items():
+        for place, proof in certify_works(spec, network, trained, trainings[network], outcome.data).items():
+            certificates[network, place] = certify.submit(proof)
         if spec.calibrators:
             fitting = list(outcome.fitting[network].values())
             work = calibrate_work(spec, network, fitting, outcome.judged[network], home)
@@ -110,6 +114,8 @@ def _measure(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
         checks = diagnose_work(spec, network, networks, outcome.data)
         if checks is not None:
             diagnoses[network] = diagnose.submit(checks)
+    for (network, place), future in certificates.items():
+        outcome.certified.setdefault(network, {})[place] = future.result()
     outcome.diagnosed.update({network: future.result() for network, future in diagnoses.items()})
     outcome.calibrated.update({network: future.result() for network, future in calibrations.items()})
     outcome.detected.update({network: future.result() for network, future in detections.items()})

@@ -7,7 +7,7 @@ more after rounding to 8 bits inside the ball. An attack cannot report a win tha
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from robust import ledger
 from robust.attacks.attack import Attack, FixedBudget, SmallestDistance, fooled
+from robust.certificates.contradiction import refuse
+from robust.certificates.first import Screen, screen_for
 from robust.classifier import Classifier, Metered
 from robust.corruptions.clean import Clean
 from robust.corruptions.corruption import Corruption
@@ -40,6 +42,15 @@ class Judged:
     peak_bytes: int
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is done to every batch of a shard; `screen` says which samples need no attack because they are proven."""
+
+    evaluation: Evaluation
+    seed: int
+    screen: Screen | None
+
+
 def judge(
     classifier: Classifier,
     images: Tensor,
@@ -48,6 +59,7 @@ def judge(
     evaluation: Evaluation,
     seed: int,
     batch_size: int = 250,
+    certify_first: bool = True,
 ) -> Judged:
     """Evaluate one shard.
 
@@ -59,6 +71,8 @@ def judge(
         evaluation: an attack or a corruption.
         seed: the study's seed for attacks, 0 <= seed < 2**53.
         batch_size: samples a pass; halved by itself when memory runs out.
+        certify_first: spend no attack on samples that the interval bound proves at this eps (where it applies): their
+            rows say certificate `verified` and radius eps. Never changes `correct`, only cost.
 
     Raises:
         ValueError: if images leave the box or hold NaN, labels leave the classes, or logits are not finite.
@@ -67,8 +81,11 @@ def judge(
     with classifier.frozen(), exact_float32():
         parts = []
         _check_inputs(classifier, images, labels, ids)
+        asks = certify_first and len(labels) > 0
+        screen = screen_for(classifier, tuple(images.shape[1:]), evaluation) if asks else None
+        task = _Task(evaluation, seed, screen)
         for rows in torch.arange(len(labels)).split(batch_size):
-            parts += _judge_or_halve(classifier, images[rows], labels[rows], ids[rows], evaluation, seed)
+            parts += _judge_or_halve(classifier, images[rows], labels[rows], ids[rows], task)
     seconds = time.perf_counter() - start
     if not parts:
         return Judged(pd.DataFrame(columns=ledger.SCHEMA.names), images, seconds, 0)
@@ -77,10 +94,10 @@ def judge(
 
 
 def _judge_or_halve(
-    classifier: Classifier, images: Tensor, labels: Tensor, ids: Tensor, evaluation: Evaluation, seed: int
+    classifier: Classifier, images: Tensor, labels: Tensor, ids: Tensor, task: _Task
 ) -> list[tuple[pd.DataFrame, Tensor]]:
     try:
-        return [_judge_batch(classifier, images, labels, ids, evaluation, seed)]
+        return [_judge_batch(classifier, images, labels, ids, task)]
     except (torch.OutOfMemoryError, MemoryError):
         if len(labels) == 1:
             raise
@@ -90,37 +107,38 @@ def _judge_or_halve(
     return [
         part
         for rows in (slice(None, half), slice(half, None))
-        for part in _judge_or_halve(classifier, images[rows], labels[rows], ids[rows], evaluation, seed)
+        for part in _judge_or_halve(classifier, images[rows], labels[rows], ids[rows], task)
     ]
 
 
 def _judge_batch(
-    classifier: Classifier, images: Tensor, labels: Tensor, ids: Tensor, evaluation: Evaluation, seed: int
+    classifier: Classifier, images: Tensor, labels: Tensor, ids: Tensor, task: _Task
 ) -> tuple[pd.DataFrame, Tensor]:
-    device, dtype = classifier.device, classifier.dtype
+    device, dtype, evaluation = classifier.device, classifier.dtype, task.evaluation
     x, y = images.to(device, dtype), labels.to(device)
-    rng = Randomness.of(seed, ids, evaluation.name)
+    rng = Randomness.of(task.seed, ids, evaluation.name)
     if isinstance(evaluation, Corruption):
         judged = evaluation.apply(x, rng)
         _check_box(judged, evaluation.name)
         rows = _rows(ids, labels, _logits(classifier, judged))
         rows["forward"] = 1
         return rows.assign(backward=0, queries=0), judged.cpu()
-    return _judge_attack(classifier, x, y, ids, evaluation, rng)
+    return _judge_attack(classifier, x, y, ids, evaluation, rng, task.screen)
 
 
 def _judge_attack(
-    classifier: Classifier, x: Tensor, y: Tensor, ids: Tensor, attack: Attack, rng: Randomness
+    classifier: Classifier, x: Tensor, y: Tensor, ids: Tensor, attack: Attack, rng: Randomness, screen: Screen | None
 ) -> tuple[pd.DataFrame, Tensor]:
     meter = Metered(classifier, len(y))
     clean = _logits(meter, x)
     if clean.shape[1] < attack.min_classes:
         raise ValueError(f"{attack.name} needs at least {attack.min_classes} classes, this model has {clean.shape[1]}")
     right = clean.argmax(1) == y
-    judged = x.clone()
-    if right.any():
-        found = _attack(attack, meter.select(right), x[right], y[right], rng.select(right.cpu()))
-        judged[right] = found.to(judged.dtype)
+    proven = right & screen(x, y) if screen else torch.zeros_like(right)
+    judged, standing = x.clone(), right & ~proven
+    if standing.any():
+        found = _attack(attack, meter.select(standing), x[standing], y[standing], rng.select(standing.cpu()))
+        judged[standing] = found.to(judged.dtype)
     logits = _logits(classifier, judged)  # the check is ours, not part of the attack's cost
     success, distance = verify(attack, logits, judged, x, y)
     # an attack's image that leaves the ball is not a finding: it is replaced by the original
@@ -133,6 +151,9 @@ def _judge_attack(
     rows["correct"] = ~success.cpu().numpy()
     rows["quantised"] = (success & _survives_rounding(classifier, attack.threat, judged, x, y)).cpu().numpy()
     rows["distance"] = distance.cpu().numpy()
+    if proven.any():
+        rows["certificate"] = ["verified" if sure else None for sure in proven.tolist()]
+        rows["radius"] = np.where(proven.cpu().numpy(), attack.threat.radius, np.nan)
     rows["forward"], rows["backward"] = meter.forwards.numpy(), meter.backwards.numpy()
     rows["queries"] = np.where(meter.backwards.numpy() == 0, meter.forwards.numpy(), 0)
     return rows, judged.cpu()
@@ -266,6 +287,7 @@ def evaluate(
     batch_size: int = 250,
     shard_size: int = 1000,
     until: float | None = None,
+    certify_first: bool = True,
 ) -> Ledger:
     """Judge a classifier by several attacks and corruptions; clean accuracy always comes first.
 
@@ -278,14 +300,26 @@ def evaluate(
         until: stop after the first shard at which the 95 % Wilson interval of every evaluation's accuracy is at most
             this wide to either side (0.01: +-1 %). All evaluations then cover one prefix of the samples, so they can
             still be compared pair by pair; images must stand in random order, as those of a `Dataset` do.
+        certify_first: see `judge`.
 
     Returns:
         A `Ledger` with `summary()` and `frame(name)`; `stopped_early` says whether `until` cut it short.
+
+    Raises:
+        Contradiction: if an attack succeeds where a bound proved that none can.
     """
     ids = torch.arange(len(labels)) if ids is None else ids
     shards = ((images[rows], labels[rows], ids[rows]) for rows in torch.arange(len(labels)).split(shard_size))
     return evaluate_shards(
-        classifier, shards, evaluations, asked=len(labels), seed=seed, model=model, batch_size=batch_size, until=until
+        classifier,
+        shards,
+        evaluations,
+        asked=len(labels),
+        seed=seed,
+        model=model,
+        batch_size=batch_size,
+        until=until,
+        certify_first=certify_first,
     )
 
 
@@ -299,6 +333,7 @@ def evaluate_shards(
     model: str = "model",
     batch_size: int = 250,
     until: float | None = None,
+    certify_first: bool = True,
 ) -> Ledger:
     """As `evaluate`, on images, labels and ids that come shard by shard; `asked` samples in all.
 
@@ -312,7 +347,7 @@ def evaluate_shards(
     correct = dict.fromkeys(named, 0)
     for shard, (images, labels, ids) in enumerate(shards):
         for label, evaluation in named.items():
-            judged = judge(classifier, images, labels, ids, evaluation, seed, batch_size)
+            judged = judge(classifier, images, labels, ids, evaluation, seed, batch_size, certify_first)
             tables.append(ledger.table(judged.rows.assign(model=model, seed=seed, evaluation=label)))
             costs.append((model, seed, label, shard, len(labels), judged.seconds, judged.peak_bytes))
             correct[label] += int(judged.rows["correct"].sum())
@@ -320,8 +355,10 @@ def evaluate_shards(
         if until is not None and _answered(list(correct.values()), seen, until):
             break
     columns: list[Any] = list(zip(*costs)) if costs else [[] for _ in ledger.COSTS]
+    rows = ledger.merge(tables)
+    refuse(ledger.frame_of(rows, "distance", "certificate", "radius"), threats_of(named))
     return Ledger(
-        ledger.merge(tables),
+        rows,
         pa.table([pa.array(c, type=f.type) for c, f in zip(columns, ledger.COSTS)], schema=ledger.COSTS),
         named,
         asked,
@@ -333,6 +370,11 @@ def _answered(correct: Sequence[int], n: int, until: float) -> bool:
     """Whether every accuracy is known to +-`until` by its 95 % Wilson interval."""
     low, high = wilson(correct, n)
     return bool(((high - low) / 2 <= until).all())
+
+
+def threats_of(evaluations: Mapping[str, Evaluation]) -> dict[str, ThreatModel]:
+    """The threat model of every attack, by label."""
+    return {label: method.threat for label, method in evaluations.items() if isinstance(method, Attack)}
 
 
 def label_all(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:

@@ -131,6 +131,11 @@ def read(path: Path) -> pa.Table:
     return found.cast(SCHEMA)
 
 
+def frame_of(rows: pa.Table, *columns: str) -> pd.DataFrame:
+    """The key columns and some others, without the bulk of the logits."""
+    return rows.select([*KEY, *columns]).to_pandas()
+
+
 def logits_of(frame: pd.DataFrame) -> np.ndarray:
     """The logits column as an array [N,K] float32."""
     if len(frame) == 0:

@@ -29,7 +29,7 @@ def own_numerics(seed: int, device: torch.device, threads: int | None) -> Iterat
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """No TF32: cuDNN's convolutions take it by default, and its ten bits of mantissa are not what a verdict rests on."""
+    """No TF32: cuDNN's convolutions take it by default, and a verdict does not rest on ten bits of mantissa."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:

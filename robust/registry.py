@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import logging
 import pkgutil
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from robust.method import Method
+
+log = logging.getLogger("robust.registry")
 
 KINDS = {
     "dataset": "datasets",
@@ -138,7 +141,12 @@ def _named_classes(path: Path) -> list[dict[str, str]]:
     if not path.exists():  # a sub-package holds parts of a method, not methods
         return []
     found = []
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:  # a broken method breaks only itself
+        log.error("%s cannot be read as Python and is left out: line %s, %s", path, error.lineno, error.msg)
+        return []
+    for node in tree.body:
         if isinstance(node, ast.ClassDef):
             texts = dict(_text_assignments(node))
             if "name" in texts:

@@ -25,13 +25,14 @@ def evaluate_dataset(
     batch_size: int = 250,
     shard_size: int = 1000,
     until: float | None = None,
+    certify_first: bool = True,
 ) -> Ledger:
     """`robust.evaluation.evaluate` on a `Dataset`, whose ids key the randomness; the rows are the same, bit for bit.
 
     Args:
         classifier: images in [0,1] -> logits.
         dataset: labelled; read in its own order, `shard_size` samples at a time.
-        evaluations, seed, model, batch_size, until: as for `evaluate`.
+        evaluations, seed, model, batch_size, until, certify_first: as for `evaluate`.
 
     Raises:
         ValueError: if the set has no labels, and whatever `judge` refuses.
@@ -47,6 +48,7 @@ def evaluate_dataset(
         model=model,
         batch_size=batch_size,
         until=until,
+        certify_first=certify_first,
     )
 
 

@@ -136,6 +136,9 @@ class Study(BaseModel):
     shard: int = Field(default=500, ge=1, description="samples a cached evaluation task holds")
     batch: int = Field(default=250, ge=1, description="samples an attack works on at once")
     validity: int = Field(default=128, ge=0, description="samples the validity checks look at; 0 leaves them out")
+    certify_first: bool = Field(
+        default=True, description="spend no attack on samples that the interval bound proves at its eps"
+    )
     evaluation_seed: int = Field(default=0, ge=0, le=MAX_SEED, description="keys the random draws of the evaluations")
 
     @model_validator(mode="after")
@@ -147,6 +150,11 @@ class Study(BaseModel):
                 raise PydanticCustomError(
                     "label", f"{field}: {doubled[0]!r} stands twice; give each a 'label' of its own"
                 )
+        shared = {entry.label for entry in self.evaluations} & {entry.label for entry in self.certificates}
+        if shared:  # both are evaluations in the ledger
+            raise PydanticCustomError(
+                "label", f"certificates: {min(shared)!r} is an evaluation's label too; give it a 'label' of its own"
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise PydanticCustomError("seeds", "seeds: a seed stands twice")
         return self

@@ -18,6 +18,7 @@ from robust import ledger
 from robust.attacks.attack import Attack
 from robust.diagnostics.masking import Diagnosis
 from robust.method import fraction_text
+from tasks.certify import certificate_rows
 from tasks.home import Home
 from tasks.manifest import Manifest
 from tasks.store import Store
@@ -39,11 +40,12 @@ class Outcome:
     calibrated: dict[str, Manifest] = field(default_factory=dict)
     detected: dict[str, Manifest] = field(default_factory=dict)
     diagnosed: dict[str, Manifest] = field(default_factory=dict)
+    certified: dict[str, dict[tuple[str, int], Manifest]] = field(default_factory=dict)
 
 
 def ledger_of(outcome: Outcome, store: Store) -> pa.Table:
-    """All rows of a study: every evaluation of every best network, and its detection scores."""
-    parts = _parts(outcome.study, outcome.judged, store)
+    """All rows of a study: every evaluation and certificate of every best network, and its detection scores."""
+    parts = [part for kind in (outcome.judged, outcome.certified) for part in _parts(outcome.study, kind, store)]
     seeds = {network: seed for network, _, _, seed in outcome.study.networks()}
     for network, manifest in outcome.detected.items():
         rows = ledger.read(store.get(manifest.files["rows"])).to_pandas()
@@ -209,6 +211,7 @@ def report_of(
         environment=versions(),
         manifest=_inputs(outcome),
         commands=commands,
+        certificates=certificate_rows(outcome.study, rows),
         volatile=volatile,
         **tables,
     )
@@ -230,6 +233,26 @@ def versions() -> dict[str, str]:
     names = ("torch", "torchvision", "numpy", "pandas", "prefect", "mlflow", "robust-flows")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found}
+
+
+def refuse_contradictions(outcome: Outcome, rows: pa.Table, home: Home) -> None:
+    """Stop where an attack succeeded inside a certificate; the ledger is kept as the evidence.
+
+    Raises:
+        Contradiction: naming the first pair and the ledger.
+    """
+    from robust.certificates.contradiction import Contradiction, refuse
+    from robust.evaluation import threats_of
+
+    study = outcome.study
+    threats = threats_of({entry.label: entry.method for entry in study.evaluations})
+    threats |= {entry.label: entry.method.threat for entry in study.certificates}
+    try:
+        refuse(ledger.frame_of(rows, "distance", "certificate", "radius"), threats)
+    except Contradiction as found:
+        path = home.ledger / f"{study.title}.parquet"
+        ledger.write(rows, path)
+        raise Contradiction(f"{found}; all rows are in {path}") from None
 
 
 def write_outcome(outcome: Outcome, report: dict[str, Any], rows: pa.Table, last: pa.Table, home: Home) -> Path:

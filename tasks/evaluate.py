@@ -37,7 +37,9 @@ def evaluate(work: Work, store: Store) -> Manifest:
     evaluation = cast("Evaluation", create(("attack", "corruption"), settings["evaluation"]))
     if isinstance(evaluation, Attack) and evaluation.needs:
         evaluation = evaluation.bind(classifier, _context(work, store))
-    judged = judge(classifier, images, labels, ids, evaluation, settings["seed"], settings["batch"])
+    judged = judge(
+        classifier, images, labels, ids, evaluation, settings["seed"], settings["batch"], settings["certify_first"]
+    )
     with tempfile.TemporaryDirectory(dir=work.folder.cache) as name:
         path = Path(name) / "rows.parquet"
         ledger.write(ledger.table(judged.rows), path)
@@ -92,6 +94,7 @@ def evaluate_works(
                     "start": start,
                     "stop": min(start + study.shard, sizes[split]),
                     "batch": study.batch,
+                    "certify_first": study.certify_first,
                 },
                 reads={"weights": trained.files[checkpoint].sha256, "data": digests[split], **reads},
                 roots=modules_behind(method, *_models(study, training)),

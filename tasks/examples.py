@@ -32,7 +32,9 @@ def examples(work: Work, store: Store) -> Manifest:
     position = {int(sample): row for row, sample in enumerate(split.ids)}
     images, labels, ids = split.batch([position[sample] for sample in settings["samples"]])
     attack = cast("Attack", create("attack", settings["evaluation"]))
-    judged = judge(classifier, images, labels, ids, attack, settings["seed"], settings["batch"])
+    judged = judge(
+        classifier, images, labels, ids, attack, settings["seed"], settings["batch"], settings["certify_first"]
+    )
     rounded = attack.threat.round_inside(judged.images.float(), images)
     with torch.no_grad():
         clean = classifier(images.to(classifier.device, classifier.dtype)).argmax(1).cpu()
@@ -63,6 +65,7 @@ def examples_work(
             "samples": list(samples),
             "seed": study.evaluation_seed,
             "batch": study.batch,
+            "certify_first": study.certify_first,
         },
         reads={
             "weights": trained.files["best"].sha256,

@@ -139,7 +139,9 @@ def input_gradient(
         leaf = images.detach().requires_grad_(True)
         logits = classifier(leaf)
         values = objective(logits)
-        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        found = torch.autograd.grad(values.sum(), leaf, allow_unused=True)[0] if values.requires_grad else None
+    # a defence may cut the graph: its gradient is zero then, which `robust.diagnostics` reports
+    gradient = torch.zeros_like(leaf) if found is None else found
     return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0), values.detach(), logits.detach()
 
 

@@ -17,7 +17,7 @@ from robust.losses import margin
 from robust.randomness import Randomness
 
 INSIDE = 1 - 1e-3  # keeps arctanh finite at the walls of the box, and black pixels within Adam's reach
-TRIES, HALVINGS = 10, 10  # to find a start on the boundary for samples that no constant broke
+TRIES, HALVINGS = 10, 10  # to find a start on the boundary
 
 
 class CW(SmallestDistance):
@@ -26,8 +26,9 @@ class CW(SmallestDistance):
     Carlini & Wagner 2017, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644, section V-VI with
     objective f_6: x = (tanh w + 1) / 2 keeps the box, and c is found for each sample by `searches` rounds of
     multiplication by 10, then bisection. A sample leaves a round early when its objective has not fallen by 0.01 %
-    over a tenth of the steps, the authors' abort rule applied to samples instead of batches. Samples that no c broke
-    get a last round (c = 1) from the boundary, where the line to a misclassified image (negative or noise) meets it.
+    over a tenth of the steps, the authors' abort rule applied to samples instead of batches. A last round (c = 1)
+    starts where the line to a misclassified image (negative or noise) meets the boundary: where the hinge is flat or
+    misleading around the image, as after adversarial training, only a huge c leaves it, and lands far away.
 
     Adam moves a pixel by about `rate` a step, and between black and white lie 2 arctanh(0.999) = 7.6 units of w: the
     authors' rate 0.01 needs their 1,000 steps and more. With fewer, the default is 10 / `steps`, at most 0.1.
@@ -64,12 +65,9 @@ class CW(SmallestDistance):
             low = torch.where(found, low, constant)
             high = torch.where(found, constant, high)
             constant = torch.where(high.isfinite(), (low + high) / 2, constant * 10)
-        rows = (~nearest.found).nonzero().flatten()
-        if len(rows):
-            view, draws = classifier.select(rows), rng.select(rows.cpu())
-            start, _ = boundary_start(view, images[rows], labels[rows], draws, "l2", TRIES, HALVINGS)
-            # c = 1, not the last c of the search: there the hinge would drown the distance in Adam's second moment
-            self._descend(_Round(classifier, nearest, labels, torch.ones_like(constant), rows), start)
+        start, _ = boundary_start(classifier, images, labels, rng, "l2", TRIES, HALVINGS)
+        # c = 1, not the last c of the search: there the hinge would drown the distance in Adam's second moment
+        self._descend(_Round(classifier, nearest, labels, torch.ones_like(constant), everyone), start)
         return nearest.images
 
     def _descend(self, objective: _Round, start: Tensor) -> Tensor:

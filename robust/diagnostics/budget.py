@@ -23,7 +23,8 @@ STEPS = (10, 40, 100, 200)
 RESTARTS = 3
 UNBOUNDED = 0.02  # share that 40 steps in the whole box may leave
 RESTART_GAIN = 0.10
-# share that the margin may break and cross-entropy not: honest networks measured up to 0.11 (TRADES at twice its radius)
+# share that the margin may break and cross-entropy not, with 95 % confidence: honest networks measured up to 0.11
+# (TRADES at twice its radius)
 SCALE_GAP = 0.1
 CONFIDENT = 0.1  # smallest mean confidence above 1/K of images that are classified correctly
 
@@ -130,31 +131,32 @@ def checks(spent: Budget, probe: Probe, model: str) -> list[Check]:
         check("falls with steps", slower, CLEAR, slower > CLEAR,
               f"accuracy rises with the number of steps, by {_points(slower)} at {steps} steps"),
         check("restart gain", gained, RESTART_GAIN, at_least(lucky, n) > RESTART_GAIN,
-              f"{RESTARTS} starts instead of one break {_points(gained)} more: the surface is full of local traps, and a "
-              "number from one start is luck"),
+              f"{RESTARTS} starts instead of one break {_points(gained)} more: the surface is full of local traps, "
+              "and a number from one start is luck"),
         check("loss rises", climb, 0.0, climb <= 0,
               f"the margin loss does not rise along the attack: {spent.rise_margin[0]:.3g} at the start, "
               f"{spent.rise_margin[-1]:.3g} after 40 steps"),
         check("whole box", box, UNBOUNDED, float(stats.binom.sf(round(box * n) - 1, n, UNBOUNDED)) < LEVEL,
-              f"an attack that may change every pixel to anything still leaves {100 * box:.1f} % right; it must leave none"),
+              f"an attack that may change every pixel to anything still leaves {100 * box:.1f} % right; it must "
+              "leave none"),
         _scale(spent, probe, model),
         Check(model, "", "confidence", spent.confidence >= CONFIDENT, spent.confidence, CONFIDENT,
-              f"the softmax gives its first choice only {_points(spent.confidence)} more than 1/K on images that it gets "
-              "right: the logits are squeezed until cross-entropy hardly moves; use margin, dlr or apgd-t",
+              f"the softmax gives its first choice only {_points(spent.confidence)} more than 1/K on images that it "
+              "gets right: the logits are squeezed until cross-entropy hardly moves; use margin, dlr or apgd-t",
               threat=threat, scope="cross-entropy"),
     ]  # fmt: skip
 
 
 def _scale(spent: Budget, probe: Probe, model: str) -> Check:
-    """Cross-entropy against the margin, 40 steps from one start each: the margin alone is blind to the logits' scale."""
+    """Cross-entropy against the margin, 40 steps from one start each: only the margin is blind to the logits' scale."""
     n = len(probe)
     lost = int((spent.margin_alone & ~spent.by_steps[40]).sum())
     left, better = 1 - _share(spent.by_steps[40]), 1 - _share(spent.by_steps[40] | spent.margin_alone)
     low = at_least(lost, n)
     severity: Verdict = "broken" if low > 2 * SCALE_GAP else "suspect"
     reason = (
-        f"cross-entropy leaves {100 * left:.1f} % right, the margin loss takes it to {100 * better:.1f} %: the logits' scale "
-        "or shape hides the gradient of cross-entropy; use margin, dlr or apgd-t"
+        f"cross-entropy leaves {100 * left:.1f} % right, the margin loss takes it to {100 * better:.1f} %: the logits' "
+        "scale or shape hides the gradient of cross-entropy; use margin, dlr or apgd-t"
     )
     if severity == "broken":
         reason = f"broken: {reason}"

@@ -7,8 +7,6 @@ checks compare logits and need a dozen passes; differences count relative to the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -38,8 +36,8 @@ class Function:
         twice: two calls on one batch.
         company: alone, in another order and in the batch.
         watched: with and without a gradient being recorded.
-        mode_logits, mode_gradient: told that it is being trained, its standard layers still in eval mode; the gradient's
-            difference is 1 - cosine, the median over samples.
+        mode_logits, mode_gradient: told that it is being trained, its standard layers still in eval mode; the
+            gradient's difference is 1 - cosine, the median over samples.
         mode_random: two calls in that mode differ more than two calls in eval mode.
     """
 
@@ -59,7 +57,8 @@ def examine(probe: Probe) -> Function:
         company = max(_alone(probe, first), _permuted(probe, first))
     watched, gradient = _watched(probe)
     mode_logits, mode_gradient, mode_random = 0.0, 0.0, False
-    with trained(probe.classifier) as twin, torch.no_grad():
+    twin = trained(probe.classifier)
+    with torch.no_grad():
         told, again = twin(probe.images), twin(probe.images)
         comparable = isinstance(told, Tensor) and told.shape == first.shape
         if comparable:
@@ -92,13 +91,12 @@ def difference(first: Tensor, second: Tensor) -> float:
     return gap / max(spread, 1e-30) if gap else 0.0
 
 
-@contextmanager
-def trained(classifier: Classifier) -> Iterator[Classifier]:
-    """A copy that is told it is in train mode, while torch's own layers keep to eval: whatever differs is its own doing."""
+def trained(classifier: Classifier) -> Classifier:
+    """A copy told that it is in train mode, while torch's own layers keep to eval: what differs is its own doing."""
     twin = copy.deepcopy(classifier)
     for module in twin.modules():
         module.training = not isinstance(module, TRAINED_OTHERWISE)
-    yield twin
+    return twin
 
 
 def _alone(probe: Probe, logits: Tensor) -> float:
@@ -148,13 +146,16 @@ def checks(function: Function, declared: bool, model: str) -> list[Check]:
         "draws: average over them (EOT)"
     )
     company = (
-        f"an image's logits depend on the images beside it, by {said.format(function.company)}: batch statistics, a shared "
-        "step control or noise by position; a verdict then belongs to a batch and not to an image"
+        f"an image's logits depend on the images beside it, by {said.format(function.company)}: batch statistics, a "
+        "shared step control or noise by position; a verdict then belongs to a batch and not to an image"
     )
-    watched = f"the logits change by {said.format(function.watched)} when a gradient is recorded: the attacker sees another net"
+    watched = (
+        f"the logits change by {said.format(function.watched)} when a gradient is recorded: the attacker sees another "
+        "network"
+    )
     mode = (
-        f"the network behaves differently when told that it is being trained, beyond what torch's own layers do: logits "
-        f"move by {said.format(function.mode_logits)}, gradients turn by 1 - cos = {function.mode_gradient:.2g}"
+        f"the network behaves differently when told that it is being trained, beyond what torch's own layers do: "
+        f"logits move by {said.format(function.mode_logits)}, gradients turn by 1 - cos = {function.mode_gradient:.2g}"
     )
     return [
         check("the same twice", function.twice, random and not declared, undeclared),

@@ -103,13 +103,13 @@ def checks(classifier: Classifier, images: Tensor, shared: bool, model: str) -> 
     return [
         Check(
             model, "", "a fixed number of steps", not adaptive, float(runs), 1.0,
-            f"the forward pass is a loop (one part runs up to {runs} times) whose steps depend on the "
-            "images: an adaptive solver's step control hides the gradient; attack through a fixed-step copy (substitute) as well",
+            f"the forward pass is a loop (one part runs up to {runs} times) whose steps depend on the images: an "
+            "adaptive solver's step control hides the gradient; attack through a fixed-step copy (substitute) as well",
             scope="own gradient",
         ),
         Check(
             model, "", "step sizes", max(moved.values(), default=0.0) <= COARSE, moved.get(worst, 0.0), COARSE,
-            f"with {worst}, {100 * moved.get(worst, 0.0):.0f} % of the predictions change: the solver is too coarse for its "
-            "answer to be the model's",
+            f"with {worst}, {100 * moved.get(worst, 0.0):.0f} % of the predictions change: the solver is "
+            "too coarse for its answer to be the model's",
         ),
     ]  # fmt: skip

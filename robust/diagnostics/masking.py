@@ -1,8 +1,8 @@
-"""Masking: can a robust accuracy of this classifier be believed? All checks that need the model, for each threat model.
+"""Masking: can a robust accuracy of this classifier be believed? All checks that need the model, by threat model.
 
-`diagnose` takes a hundred or so correctly classified images and measures whether the classifier is one function, whether
-its gradients are the slopes an attack meets, whether attacks gain from budget, and whether anything beats them that
-should not (Athalye et al. 2018, arXiv 1802.00420; Carlini et al. 2019, arXiv 1902.06705; Tramer et al. 2020, arXiv
+`diagnose` takes a hundred or so correctly classified images and measures whether the classifier is one function,
+whether its gradients are the slopes an attack meets, whether attacks gain from budget, and whether anything beats them
+that should not (Athalye et al. 2018, arXiv 1802.00420; Carlini et al. 2019, arXiv 1902.06705; Tramer et al. 2020, arXiv
 2002.08347). It sees logits, gradients and what a defence declares; names of classes are never read. Every check comes
 back as a row with its number, its bound and its reason, and the curves behind them are data for the report.
 """
@@ -25,7 +25,7 @@ from robust.attacks.attack import Attack, fooled
 from robust.classifier import Classifier
 from robust.corruptions.corruption import Corruption
 from robust.diagnostics import budget, curves, determinism, gradients, loops, rivals
-from robust.diagnostics.probe import Probe
+from robust.diagnostics.probe import Paired, Probe
 from robust.diagnostics.verdict import Check, Verdict, at_least, strength
 from robust.numerics import Passes
 from robust.randomness import Randomness
@@ -105,9 +105,11 @@ def diagnose(
         widest = ThreatModel(norm="linf", eps=Fraction(1))
         first = Probe(classifier, x[chosen], y[chosen], rng, widest)
         function = determinism.examine(first)
-        first = replace(first, random=function.twice > function.tolerance)
+        random, coupled = function.twice > function.tolerance, function.company > function.tolerance
+        body = Paired(classifier) if coupled else classifier
+        first = replace(first, classifier=body, random=random, coupled=coupled)
         found.checks.extend(determinism.checks(function, classifier.random, model))
-        found.checks.extend(loops.checks(classifier, x[chosen], function.company > function.tolerance, model))
+        found.checks.extend(loops.checks(classifier, x[chosen], coupled and not random, model))
         for threat in dict.fromkeys(t for t in threats if t.eps):
             _examine(found, replace(first, threat=threat), function, surrogates or {})
         passes.remove()
@@ -163,8 +165,8 @@ def _contradiction(model: str, label: str, method: Attack, right: pd.Series, bro
     low = at_least(lost, len(right))
     left = float(right.mean()) - lost / len(right)
     reason = (
-        f"broken: on {len(right)} diagnosed images {label} leaves {100 * float(right.mean()):.1f} % right, the adaptive "
-        f"attacks leave {100 * left:.1f} %"
+        f"broken: on {len(right)} diagnosed images {label} leaves {100 * float(right.mean()):.1f} % right, the "
+        f"adaptive attacks leave {100 * left:.1f} %"
     )
     severity: Verdict = "broken" if low > 2 * rivals.WIDE else "suspect"
     text = reason if severity == "broken" else reason.removeprefix("broken: ")

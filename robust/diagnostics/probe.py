@@ -25,7 +25,7 @@ VOTES = 10  # decisions taken on an image of a random classifier; more than half
 
 
 class Connected(View):
-    """The same logits on a graph that always reaches the images: where a step cuts it, the gradient is 0, not an error."""
+    """The same logits on a graph that always reaches the images: where a step cuts it, the gradient is 0, no error."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N,K]."""
@@ -37,6 +37,19 @@ class Connected(View):
     def select(self, rows: Tensor) -> Connected:
         """The same for some rows."""
         return Connected(self.inner.select(rows))
+
+
+class Paired(View):
+    """The same logits; a lone image stands beside a copy of itself, since batch statistics refuse a batch of one."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N,K]."""
+        logits: Tensor = self.inner(images) if len(images) != 1 else self.inner(images.repeat(2, 1, 1, 1))[:1]
+        return logits
+
+    def select(self, rows: Tensor) -> Paired:
+        """The same for some rows."""
+        return Paired(self.inner.select(rows))
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class Probe:
     """Samples under examination: images [N,C,H,W] classified correctly, labels [N], their randomness, the threat model.
 
     `random` says that calls differ, as measured; then an image counts as broken by a majority of `VOTES` decisions.
+    `coupled` says that an image's logits depend on its batch; then an ascent keeps the batch together.
     """
 
     classifier: Classifier
@@ -61,6 +75,7 @@ class Probe:
     rng: Randomness
     threat: ThreatModel
     random: bool = False
+    coupled: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,7 +122,7 @@ class Probe:
         for _ in range(steps):
             gradient, values, logits = gradient_of(source, x, self.labels[rows], loss)
             trace.append(float(values.double().mean()))
-            if not (traced or self.random):
+            if not (traced or self.random or self.coupled):
                 standing = ~fooled(logits if view is None else self._logits(x), self.labels[rows])
                 best[rows] = x
                 if not standing.all():

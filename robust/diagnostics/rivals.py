@@ -163,8 +163,7 @@ def _through(view: Classifier) -> Callable[[Probe], Tensor]:
 
 
 def _told(probe: Probe) -> Tensor:
-    with trained(probe.classifier) as twin:
-        return _climb(probe, StraightThrough(probe.classifier, Connected(twin)))
+    return _climb(probe, StraightThrough(probe.classifier, Connected(trained(probe.classifier))))
 
 
 def _transfer(surrogate: Classifier) -> Callable[[Probe], Tensor]:
@@ -200,8 +199,9 @@ def checks(
         failed = p_value < LEVEL / len(wins) and lost / n > CLEAR
         severity: Verdict = "broken" if at_least(lost, n) > SERIOUS else "suspect"
         reason = (
-            f"{says[name]}: it breaks {lost} of the {n - int(reference.sum())} images that 40 steps, two losses and three "
-            f"starts leave ({threat}); the adaptive attacks leave {100 * adaptive:.1f} % instead of {100 * left:.1f} %"
+            f"{says[name]}: it breaks {lost} of the {n - int(reference.sum())} images that 40 steps, two losses and "
+            f"three starts leave ({threat}); the adaptive attacks leave {100 * adaptive:.1f} % instead of "
+            f"{100 * left:.1f} %"
         )
         if severity == "broken":
             reason = f"broken: {reason}"

@@ -198,7 +198,7 @@ def _smaller_ball_wins(
 
 
 def _wins(strong: pd.Series, weak: pd.Series) -> tuple[float, float]:
-    """Accuracy under `strong` minus under `weak` on shared samples, and the one-sided sign-test p-value that it is > 0."""
+    """Accuracy under `strong` minus that under `weak` on shared samples, and the one-sided sign-test p-value of > 0."""
     strong, weak = strong.align(weak, join="inner")
     only_weak, only_strong = int((strong & ~weak).sum()), int((~strong & weak).sum())
     if only_weak + only_strong == 0:

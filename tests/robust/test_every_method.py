@@ -71,7 +71,8 @@ OWN = f"{HERE.name}::"
 TESTED: dict[str, dict[str, str]] = {
     "attack": {
         **_all(FIXED, "fgsm", "pgd", "bim", "random-noise", "mi-fgsm", "di-fgsm", "ti-fgsm", "apgd-ce", "apgd-dlr"),
-        **_all(FIXED, "apgd-t", "multi-targeted", "beta", "square", "spatial", "patch", "fab", "fab-t"),
+        **_all(FIXED, "apgd-t", "multi-targeted", "beta", "square", "spatial", "spatial-flow", "patch", "fab"),
+        "fab-t": FIXED,
         **_all(NEAREST, "ddn", "deepfool", "fmn", "cw", "binary-search"),
         **_all(SCORES, "spsa", "nes"),
         **_all(DECISIONS, "hopskipjump", "boundary"),
@@ -81,6 +82,8 @@ TESTED: dict[str, dict[str, str]] = {
         "eot": "attacks/test_wrappers.py::test_eot_gradient_points_better_than_one_draw",
         "substitute": "attacks/test_wrappers.py::test_substitute_uses_the_declared_twin_or_a_named_model",
         "through": "attacks/test_wrappers.py::test_through_differentiates_the_loop",
+        "low-precision": "attacks/test_low_precision.py::"
+        "test_nothing_that_the_plain_attack_breaks_withstands_the_settled_search",
         "autoattack": OWN + "test_autoattack_leaves_no_more_than_its_first_member",
     },
     "dataset": {
@@ -99,10 +102,11 @@ TESTED: dict[str, dict[str, str]] = {
     "objective": {
         "standard": OWN + "test_calibrators_bring_confidence_nearer_to_accuracy_on_digits",
         **_all(HARDENS, "pgd-at", "trades"),
+        "ibp": "objectives/test_ibp.py::test_it_trains_networks_that_certify_where_standard_training_does_not",
         "gaussian-noise": "objectives/test_first_objectives.py::test_noise_training_raises_accuracy_under_noise",
     },
     "corruption": _all(OWN + "test_corruptions_cost_the_accuracy_they_should", *CORRUPTIONS),
-    "certificate": {},
+    "certificate": {"interval": "certificates/test_interval.py::test_verified_is_never_falsified_by_pgd"},
     "detector": {
         **_all(DETECTS, "ash", "dice", "energy", "entropy", "gen", "gradnorm", "kl-matching", "knn", "mahalanobis"),
         **_all(DETECTS, "max-logit", "max-softmax", "react", "relative-mahalanobis", "she", "typicality", "vim"),

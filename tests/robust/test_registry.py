@@ -43,3 +43,10 @@ def test_packages_export_their_methods_lazily():
     assert robust.corruptions.GaussianNoise.name == "gaussian-noise"
     with pytest.raises(AttributeError):
         _ = robust.corruptions.Nothing
+
+
+def test_a_broken_file_breaks_only_itself(tmp_path, caplog):
+    broken = tmp_path / "half_written.py"
+    broken.write_text("class Half(Attack:\n")
+    assert registry._named_classes(broken) == []
+    assert "half_written.py" in caplog.text

@@ -76,6 +76,7 @@ def test_black_box_attacks_are_independent_of_the_batch(case, digits_net):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the peer
 def test_hopskipjump_is_no_worse_than_foolbox(digits_net):
     import foolbox
+
     classifier, images, labels = digits_net
     images, labels = images[:12], labels[:12]
     ours = evaluate(classifier, images, labels, [HopSkipJump.model_validate({"steps": 10})]).frame("hopskipjump")

@@ -87,6 +87,7 @@ def test_median_distance_on_digits(case, digits_net):
 
 def foolbox_distances(net: tuple[Classifier, Tensor, Tensor], attack: object, norm: str) -> Tensor:
     import foolbox
+
     classifier, images, labels = net
     with classifier.frozen():
         model = foolbox.PyTorchModel(classifier, bounds=(0, 1))

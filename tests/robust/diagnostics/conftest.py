@@ -1,4 +1,4 @@
-"""Digits and small nets that the zoos share, trained once a session; and the broken zoo's ways to hide a gradient."""
+"""Digits, and nets trained on them once a session, that the zoos share."""
 
 from __future__ import annotations
 
@@ -44,14 +44,8 @@ def fitted(digits) -> Callable[..., nn.Module]:
     return fit
 
 
-def perceptron(activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """64 - 64 - 64 - 10."""
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 64), activation(), nn.Linear(64, 64), activation(), nn.Linear(64, 10)
-    )
-
-
 @pytest.fixture(scope="session")
 def plain(fitted) -> nn.Module:
-    """An undefended perceptron of about 96 %."""
-    return fitted(perceptron())
+    """An undefended perceptron 64 - 64 - 64 - 10 of about 96 %."""
+    hidden = [nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()]
+    return fitted(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(64, 10)))

@@ -276,7 +276,6 @@ def test_other_ways_to_hide_a_gradient_are_found_out(name, digits, plain):
     images, labels, ids = digits[1]
     found = diagnose(Classifier(OTHERS[name](plain), num_classes=10), images, labels, ids, [LINF], seed=0, samples=96)
     verdict, _ = verdict_for("pgd", PGD(threat=LINF), [], found.checks)
-    print(name, len(found.samples.get(str(LINF), [])), verdict, sorted(c.check for c in found.checks if not c.passed), *(f"{c.check}={c.value:.3g}" for c in found.checks))
     assert verdict != "trusted"
 
 
@@ -292,7 +291,6 @@ def test_a_broken_defence_is_found_out(name, strength, digits, fitted, plain):
     found = diagnose(classifier, images, labels, ids, [LINF], seed=0, samples=96)
     failed = {check.check for check in found.checks if not check.passed}
     verdict, reasons = verdict_for("pgd", PGD(threat=LINF), [], found.checks)
-    print(name, strength, len(found.samples.get(str(LINF), [])), verdict, sorted(failed), *(f"{c.check}={c.value:.3g}" for c in found.checks))
     assert verdict != "trusted"
     assert failed & own, failed
     assert reasons
