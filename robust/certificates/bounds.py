@@ -40,6 +40,8 @@ def logit_box(classifier: Classifier, images: Tensor, radius: float | Tensor) ->
         classifier = classifier.inner
     if type(classifier) is not Classifier or classifier.random:
         raise Unsupported(f"interval bounds need a plain deterministic classifier, not {type(classifier).__name__}")
+    if images.dtype not in (torch.float32, torch.float64):
+        raise Unsupported(f"interval bounds need float32 or float64, not {images.dtype}")
     start = images_around(classifier, images, radius)
     try:
         found = classifier.module(start)

@@ -32,7 +32,7 @@ class Certificate(Method):
     kind: ClassVar[str] = "certificate"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
 
-    threat: ThreatModel = Field(description="norm and eps of the claim")
+    threat: ThreatModel = Field(default=ThreatModel(), description="norm and eps of the claim")
 
     @model_validator(mode="before")
     @classmethod

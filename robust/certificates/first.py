@@ -21,8 +21,8 @@ from robust.randomness import Randomness
 Screen = Callable[[Tensor, Tensor], Tensor]
 
 WORTH = 20  # passes below which an attack is cheaper than asking first
-# the bound's width on a grey image over the largest margin on noise: MNIST networks with a ratio up to 6 had proven
-# samples, none with a ratio above 10 had any
+# the bound's width on a grey image over the largest margin on noise: of four MNIST networks (plain, PGD-trained,
+# provably trained, IBP) at eps from 0.002 to 0.3, none with a ratio above 13 had a single proven sample
 HOPELESS = 20.0
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from robust import ledger
 
-HEAVY = ("prepare", "train", "evaluate", "calibrate", "detect", "examples")
+HEAVY = ("prepare", "train", "evaluate", "calibrate", "detect", "diagnose", "examples")
 
 
 def report_of(home: Path) -> dict:
@@ -26,7 +26,17 @@ def identity(home: Path) -> tuple[bytes, str]:
     return (home / "ledger/tiny.parquet").read_bytes(), json.dumps(report, sort_keys=True)
 
 
-def task_states(home: Path) -> list[tuple[str, str]]:
+def task_states(home: Path, expected: set[str]) -> list[tuple[str, str]]:
+    """Task and state of the latest flow run; the server writes the last of them shortly after the run has ended."""
+    for _ in range(60):
+        states = read_states(home)
+        if {name for name, _ in states} >= expected:
+            break
+        time.sleep(0.5)
+    return states
+
+
+def read_states(home: Path) -> list[tuple[str, str]]:
     with sqlite3.connect(f"file:{home}/prefect/prefect.db?mode=ro", uri=True) as database:
         rows = database.execute("select task_key, state_name, flow_run_id from task_run order by created").fetchall()
     latest = rows[-1][2]
@@ -83,7 +93,7 @@ def test_a_second_run_takes_everything_from_the_cache_and_gives_the_same_bytes(f
     steps = json.loads(copy.run("plan", "tiny.yaml", "--json", PYTHONHASHSEED="5")[0])
     assert all(step["hit"] for step in steps), [step for step in steps if not step["hit"]]
     copy.run("run", "tiny.yaml", PYTHONHASHSEED="2")
-    states = task_states(copy.home)
+    states = task_states(copy.home, set(HEAVY))
     assert {name for name, _ in states} == set(HEAVY)
     assert {state for _, state in states} == {"Cached"}, states
     assert identity(copy.home) == before

@@ -176,6 +176,11 @@ def test_a_network_that_draws_is_found_out():
     assert not reproduces(net, images, net(images))
 
 
+def test_half_precision_is_refused():
+    with pytest.raises(Unsupported, match="float32 or float64"):
+        logit_box(classifier("linear", dtype=torch.bfloat16), torch.rand(3, 2, 4, 4).bfloat16(), 0.1)
+
+
 def test_classifiers_that_do_more_than_normalise_are_refused():
     class Defended(Classifier):
         def forward(self, images):

@@ -81,7 +81,7 @@ def test_no_images_no_verdicts():
 
 def test_a_radius_is_needed():
     with pytest.raises(ValueError, match="needs a radius"):
-        Interval(norm="linf")
+        Interval()
 
 
 def test_a_network_that_draws_is_refused():
