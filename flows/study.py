@@ -64,7 +64,7 @@ def run_study(spec: Study, source: str, home: Home) -> Path:
 
 
 def _train(outcome: Outcome, trainings: Mapping[str, Work], tracking: Tracking, store: Store) -> None:
-    """Every network: side by side on the CPU, one thread each; one after the other on a GPU."""
+    """Every network: one after the other within a process and on a GPU, side by side where the runner has processes."""
     hits = {network: train.explain(work).hit for network, work in trainings.items()}
     futures = {}
     for network, work in trainings.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,9 +13,22 @@ from robust.classifier import Classifier
 from robust.randomness import generator
 
 
+# torch's generators and thread count belong to the process: two trainings in threads of one would draw from each other
+_process = threading.RLock()
+
+
 @contextmanager
 def own_numerics(seed: int, device: torch.device, threads: int | None) -> Iterator[None]:
-    """Seeded generators, deterministic convolutions and a thread count; the caller's are put back afterwards."""
+    """Seeded generators, deterministic convolutions and a thread count; the caller's are put back afterwards.
+
+    They are the process's, so a second thread waits until the first has left.
+    """
+    with _process, _numerics(seed, device, threads):
+        yield
+
+
+@contextmanager
+def _numerics(seed: int, device: torch.device, threads: int | None) -> Iterator[None]:
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(int(generator(seed, "training").integers(2**62)))

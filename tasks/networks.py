@@ -59,3 +59,5 @@ def one_thread() -> None:
 
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+    # for the whole process: threads that switch it off and on again would race
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

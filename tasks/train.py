@@ -66,8 +66,8 @@ def train(work: Work, store: Store) -> Manifest:
 def threads() -> int:
     """Threads within one training: one, unless ROBUST_THREADS says otherwise.
 
-    Trainings run side by side, so cores are not idle; the bytes do not depend on the machine's core count; and two
-    threads that wait for each other on a busy machine are many times slower than one.
+    The bytes then do not depend on the machine's core count, and two threads that wait for each other on a busy machine
+    are many times slower than one.
     """
     given = os.environ.get("ROBUST_THREADS", "")
     return int(given) if given.isdigit() and int(given) > 0 else 1

@@ -286,3 +286,16 @@ def test_augmentation_shifts_each_sample_by_its_own_draws_whatever_the_batch(aug
 def test_small_cnn_learns_too(splits):
     trained = fit(splits, Standard(training=Training(epochs=10, batch_size=50, lr=5e-3)), model=SmallCNN(width=8))
     assert max(row["select_accuracy"] for row in trained.history) > 0.85
+
+
+def test_trainings_in_threads_of_one_process_do_not_touch_each_other(splits):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def one(seed: int):
+        return train(MLP(hidden=(8,)), Standard(training=Training(epochs=1)), *splits, seed=seed).last
+
+    alone = [one(seed) for seed in (0, 1)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(one, (0, 1)))
+    for first, second in zip(alone, together):
+        assert all(torch.equal(first[name], second[name]) for name in first)
