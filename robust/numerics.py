@@ -13,7 +13,7 @@ from robust.classifier import Classifier
 from robust.randomness import generator
 
 
-# torch's generators and thread count belong to the process: trainings in its threads would draw from each other
+# torch's generators belong to the process: two trainings in its threads would draw from each other
 _process = threading.RLock()
 
 
