@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from robust.classifier import Classifier
 from robust.randomness import generator
 
-
 # torch's generators belong to the process: two trainings in its threads would draw from each other
 _process = threading.RLock()
 
