@@ -101,11 +101,11 @@ def killed_as_untouched(tmp_path: Path, kills: int) -> None:
 
 
 def test_killed_and_resumed_equals_uninterrupted_byte_for_byte(tmp_path):
-    killed_as_untouched(tmp_path, kills=4)
+    killed_as_untouched(tmp_path, kills=10)
 
 
 @pytest.mark.soak
-def test_killed_ten_times_equals_uninterrupted_byte_for_byte(tmp_path):
+def test_killed_thirty_times_equals_uninterrupted_byte_for_byte(tmp_path):
     for attempt in range(3):
         (tmp_path / str(attempt)).mkdir()
         killed_as_untouched(tmp_path / str(attempt), kills=10)
