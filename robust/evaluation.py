@@ -178,8 +178,12 @@ def verify(attack: Attack, logits: Tensor, judged: Tensor, origin: Tensor, label
 
 
 def _attack(attack: Attack, classifier: Classifier, x: Tensor, y: Tensor, rng: Randomness) -> Tensor:
-    run = attack.minimise if isinstance(attack, SmallestDistance) else getattr(attack, "perturb")  # noqa: B009
-    images: Tensor = run(classifier, x, y, rng)
+    if isinstance(attack, SmallestDistance):
+        images = attack.minimise(classifier, x, y, rng)
+    elif isinstance(attack, FixedBudget):
+        images = attack.perturb(classifier, x, y, rng)
+    else:
+        raise TypeError(f"{attack.name} must be a FixedBudget or a SmallestDistance attack")
     if images.shape != x.shape:
         raise ValueError(f"{attack.name} returned {tuple(images.shape)} for images {tuple(x.shape)}")
     return torch.where(images.isfinite(), images, x).detach()

@@ -71,18 +71,13 @@ def table(rows: pd.DataFrame) -> pa.Table:
     try:
         return pa.table(
             {
-                field.name: pa.array(full[field.name].tolist(), type=field.type, from_pandas=_nulls(field))
+                field.name: pa.array(full[field.name].tolist(), type=field.type, from_pandas=True)  # NaN: not filled
                 for field in SCHEMA
             },
             schema=SCHEMA,
         )
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise LedgerError(f"a value does not fit the ledger's schema: {error}") from error
-
-
-def _nulls(field: pa.Field) -> bool:
-    # distances and radii may be infinite but never NaN; NaN from reindexing means "not filled"
-    return True
 
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
