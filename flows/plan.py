@@ -5,9 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tasks.home import Home, activate
+
+if TYPE_CHECKING:
+    from robust.study import Network, Size, Study
+    from tasks.manifest import Manifest
+    from tasks.networks import Built
 
 Step = dict[str, Any]
 UNCOUNTED: Step = {"forward": None, "backward": None}
@@ -24,7 +29,7 @@ def plan_study(
     place = activate(Home(home))
     from robust.study import load
 
-    return list(_steps(load(study, size, changes, seeds), place))  # type: ignore[arg-type]
+    return list(_steps(load(study, cast("Size", size), changes, seeds), place))
 
 
 def plan_table(steps: Sequence[Step]) -> str:
@@ -48,62 +53,70 @@ def _bound(steps: Sequence[Step]) -> list[str]:
     return [f"missing evaluations: at most {forward:,} forward and {backward:,} backward passes"]
 
 
-def _steps(study: Any, home: Home) -> Iterator[Step]:
-    from robust.corruptions.clean import Clean
-    from tasks.calibrate import calibrate, calibrate_work
-    from tasks.certify import certify, certify_works
-    from tasks.detect import detect, detect_work
-    from tasks.diagnose import diagnose, diagnose_work
-    from tasks.evaluate import evaluate, evaluate_works
+def _steps(study: Study, home: Home) -> Iterator[Step]:
+    from tasks.networks import Built
     from tasks.prepare import prepare, prepare_work
     from tasks.train import train, train_works
 
     work = prepare_work(study.dataset, home)
     yield _explained("prepare", prepare, work)
     data = prepare.run(work)  # fingerprints only: the keys of all later steps stand on them
-    methods = {entry.label: entry.method for entry in study.evaluations}
     trainings = train_works(study, data, home)
-    found = {network: (training, train.find(training)) for network, training in trainings.items()}
-    others = {network: (training, done) for network, (training, done) in found.items() if done is not None}
-    for network, training in trainings.items():
-        step = _explained("train", train, training)
-        yield step
-        trained = found[network][1]
-        if trained is None or not _have_surrogates(study, others):
-            yield from _waiting(study, network, step["key"], data.facts)
-            continue
-        judged = evaluate_works(study, network, trained, training, methods, data, "test", others=others)
-        if trained.files["last"].sha256 != trained.files["best"].sha256:
-            last = evaluate_works(study, network, trained, training, methods, data, "test", "last", others)
-            for each in last.values():
-                yield _explained("evaluate", evaluate, each)
-        fitting = (
-            evaluate_works(study, network, trained, training, {"clean": Clean()}, data, "calibrate")
-            if study.calibrators
-            else {}
-        )
-        for each in (*judged.values(), *fitting.values()):
+    done = {name: manifest for name, training in trainings.items() if (manifest := train.find(training)) is not None}
+    networks = {n.id: Built(n, trainings[n.base], done[n.base]) for n in study.judged() if n.base in done}
+    for network in study.judged():
+        if network.defence is None:
+            yield _explained("train", train, trainings[network.id])
+        if network.id in networks and _have_surrogates(study, networks):
+            yield from _judging(study, networks[network.id], networks, data, home)
+        else:
+            yield from _waiting(study, network, trainings[network.base].key, data.facts)
+
+
+def _judging(study: Study, built: Built, networks: Mapping[str, Built], data: Manifest, home: Home) -> Iterator[Step]:
+    """All steps behind one finished training, in the order of the flow."""
+    from robust.corruptions.clean import Clean
+    from robust.study import EvaluationEntry
+    from tasks.calibrate import calibrate, calibrate_work
+    from tasks.certify import certify, certify_works
+    from tasks.detect import detect, detect_work
+    from tasks.diagnose import diagnose, diagnose_work
+    from tasks.evaluate import evaluate, evaluate_works
+    from tasks.measure import measure, measure_works
+
+    judged = evaluate_works(study, built, study.evaluations, data, "test", others=networks)
+    clean = EvaluationEntry(label="clean", method=Clean())
+    fitting = evaluate_works(study, built, [clean], data, "calibrate") if study.calibrators else {}
+    alone = built.network.defence is None
+    if alone and built.weights("last") != built.weights("best"):
+        for each in evaluate_works(study, built, study.evaluations, data, "test", "last", networks).values():
             yield _explained("evaluate", evaluate, each)
-        if study.calibrators:
-            done = {place: evaluate.find(each) for place, each in judged.items()}
-            fitted = [evaluate.find(each) for each in fitting.values()]
-            if all(done.values()) and all(fitted):
-                yield _explained("calibrate", calibrate, calibrate_work(study, network, fitted, done, home))  # type: ignore[arg-type]
-            else:
-                yield _miss(f"calibrate {network}", "evaluations of this network are missing")
-        for each in certify_works(study, network, trained, training, data).values():
+    for each in (*judged.values(), *fitting.values()):
+        yield _explained("evaluate", evaluate, each)
+    if study.calibrators:
+        shards = {place: done for place, each in judged.items() if (done := evaluate.find(each)) is not None}
+        fitted = [done for each in fitting.values() if (done := evaluate.find(each)) is not None]
+        if len(shards) == len(judged) and len(fitted) == len(fitting):
+            yield _explained("calibrate", calibrate, calibrate_work(study, built.id, fitted, shards, home))
+        else:
+            yield _miss(f"calibrate {built.id}", "evaluations of this network are missing")
+    for each in measure_works(study, built, data).values():
+        yield _explained("measure", measure, each)
+    if alone:
+        for each in certify_works(study, built, data).values():
             yield _explained("certify", certify, each)
         if study.ood:
-            yield _explained("detect", detect, detect_work(study, network, trained, training, data))
-        checks = diagnose_work(study, network, others, data) if len(others) == len(trainings) else None
-        if checks is not None:
-            yield _explained("diagnose", diagnose, checks)
+            yield _explained("detect", detect, detect_work(study, built, data))
+    complete = len(networks) == sum(1 for _ in study.judged())
+    checks = diagnose_work(study, built, networks, data) if complete else None
+    if checks is not None:
+        yield _explained("diagnose", diagnose, checks)
 
 
-def _have_surrogates(study: Any, others: Mapping[str, Any]) -> bool:
+def _have_surrogates(study: Study, networks: Mapping[str, Built]) -> bool:
     """Attacks through a surrogate wait for its training too; without such attacks there is nothing to wait for."""
     needed = any("models" in getattr(entry.method, "needs", ()) for entry in study.evaluations)
-    return not needed or len(others) == sum(1 for _ in study.networks())
+    return not needed or len(networks) == sum(1 for _ in study.judged())
 
 
 def _explained(task: str, cached: Any, work: Any) -> Step:
@@ -125,18 +138,23 @@ def _passes(method: Any, samples: int, num_classes: int) -> Step:
     return UNCOUNTED if each is None else {"forward": samples * each[0], "backward": samples * each[1]}
 
 
-def _waiting(study: Any, network: str, key: str, facts: Mapping[str, Any]) -> Iterator[Step]:
+def _waiting(study: Study, network: Network, key: str, facts: Mapping[str, Any]) -> Iterator[Step]:
     reason = f"waits for {key}"
     samples, num_classes = facts["sizes"]["test"], facts["inputs"]["num_classes"]
     for entry in study.evaluations:
-        step = _miss(f"evaluate {network}/test/{entry.label}", reason)
-        yield step | _passes(entry.method, samples, num_classes)
+        if entry.on.covers(network.group):
+            step = _miss(f"evaluate {network.id}/test/{entry.label}", reason)
+            yield step | _passes(entry.method, min(samples, entry.on.samples or samples), num_classes)
     if study.calibrators:
-        yield _miss(f"calibrate {network}", reason)
-    for entry in study.certificates:
-        yield _miss(f"certify {network}/{entry.label}", reason)
-    if study.ood:
-        yield _miss(f"detect {network}", reason)
+        yield _miss(f"calibrate {network.id}", reason)
+    for diagnostic in study.diagnostics:
+        if diagnostic.on.covers(network.group):
+            yield _miss(f"measure {network.id}/{diagnostic.label}", reason)
+    if network.defence is None:
+        for certificate in study.certificates:
+            yield _miss(f"certify {network.id}/{certificate.label}", reason)
+        if study.ood:
+            yield _miss(f"detect {network.id}", reason)
 
 
 def _miss(step: str, reason: str) -> Step:

@@ -10,8 +10,17 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from robust.corruptions.clean import Clean
-from robust.study import Study, load
-from tasks.assemble import Outcome, last_ledger_of, ledger_of, moment, refuse_contradictions, report_of, write_outcome
+from robust.study import EvaluationEntry, Study, load
+from tasks.assemble import (
+    Outcome,
+    built_of,
+    last_ledger_of,
+    ledger_of,
+    moment,
+    refuse_contradictions,
+    report_of,
+    write_outcome,
+)
 from tasks.calibrate import calibrate, calibrate_work
 from tasks.certify import certify, certify_works
 from tasks.deploy import study_file
@@ -20,15 +29,13 @@ from tasks.diagnose import diagnose, diagnose_work
 from tasks.evaluate import evaluate, evaluate_works
 from tasks.examples import examples, examples_work, pictures
 from tasks.home import Home
-from tasks.manifest import Manifest
-from tasks.networks import split_of
+from tasks.measure import measure, measure_works
+from tasks.networks import Built, split_of
 from tasks.prepare import prepare, prepare_work
 from tasks.store import Store
 from tasks.track import Tracking
 from tasks.train import train, train_works
 from tasks.work import Work
-
-Shards = dict[tuple[str, int], Manifest]
 
 
 @flow(name="study", validate_parameters=True)
@@ -52,11 +59,12 @@ def run_study(spec: Study, source: str, home: Home) -> Path:
     trainings = train_works(spec, outcome.data, home)
     with Tracking(home, spec, outcome.data, flow_run.get_id() or "direct") as tracking:
         _train(outcome, trainings, tracking, store)
-        _judge(outcome, trainings)
-        _measure(outcome, trainings)
+        networks = built_of(outcome, trainings)
+        _judge(outcome, networks)
+        _measure(outcome, networks, home)
         rows, last = ledger_of(outcome, store), last_ledger_of(outcome, store)
         refuse_contradictions(outcome, rows, home)
-        shown = _pictures(outcome, trainings, rows, store)
+        shown = _pictures(outcome, networks, rows, store)
         report = report_of(outcome, rows, last, shown, commands(spec, source), moment(), store)
         path = write_outcome(outcome, report, rows, last, home)
         tracking.reported(report, path, home)
@@ -76,52 +84,53 @@ def _train(outcome: Outcome, trainings: Mapping[str, Work], tracking: Tracking, 
         tracking.trained(network, trainings[network], outcome.trained[network], hits[network], store)
 
 
-def _judge(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
+def _judge(outcome: Outcome, networks: Mapping[str, Built]) -> None:
     """Every evaluation of every network, shard by shard over the runner; the last weights too where they differ."""
     spec, data = outcome.study, outcome.data
-    methods = {entry.label: entry.method for entry in spec.evaluations}
-    others = {network: (trainings[network], trained) for network, trained in outcome.trained.items()}
+    clean = EvaluationEntry(label="clean", method=Clean())
     futures: dict[tuple[str, str, str, int], Any] = {}
-    for network, trained in outcome.trained.items():
-        training = trainings[network]
-        jobs = {"best": evaluate_works(spec, network, trained, training, methods, data, "test", others=others)}
-        if trained.files["last"].sha256 != trained.files["best"].sha256:
-            jobs["last"] = evaluate_works(spec, network, trained, training, methods, data, "test", "last", others)
+    for name, built in networks.items():
+        jobs = {"best": evaluate_works(spec, built, spec.evaluations, data, "test", others=networks)}
+        if built.network.defence is None and built.weights("last") != built.weights("best"):
+            jobs["last"] = evaluate_works(spec, built, spec.evaluations, data, "test", "last", networks)
         if spec.calibrators:
-            jobs["calibrate"] = evaluate_works(spec, network, trained, training, {"clean": Clean()}, data, "calibrate")
+            jobs["calibrate"] = evaluate_works(spec, built, [clean], data, "calibrate")
         for kind, works in jobs.items():
             for (label, shard), work in works.items():
-                futures[kind, network, label, shard] = evaluate.submit(work)
-    for (kind, network, label, shard), future in futures.items():
+                futures[kind, name, label, shard] = evaluate.submit(work)
+    for (kind, name, label, shard), future in futures.items():
         place = {"best": outcome.judged, "last": outcome.last, "calibrate": outcome.fitting}[kind]
-        place.setdefault(network, {})[label, shard] = future.result()
+        place.setdefault(name, {})[label, shard] = future.result()
 
 
-def _measure(outcome: Outcome, trainings: Mapping[str, Work]) -> None:
-    """Certificates, calibration from ledger rows, detection from one pass over each set, and the validity checks."""
-    spec, home = outcome.study, next(iter(trainings.values())).folder
-    certificates, calibrations, detections, diagnoses = {}, {}, {}, {}
-    networks = {network: (trainings[network], trained) for network, trained in outcome.trained.items()}
-    for network, trained in outcome.trained.items():
-        for place, proof in certify_works(spec, network, trained, trainings[network], outcome.data).items():
-            certificates[network, place] = certify.submit(proof)
+def _measure(outcome: Outcome, networks: Mapping[str, Built], home: Home) -> None:
+    """Certificates, calibration from ledger rows, detection from one pass over each set, diagnostics, validity."""
+    spec, data = outcome.study, outcome.data
+    certificates, calibrations, detections, diagnoses, measurements = {}, {}, {}, {}, {}
+    for name, built in networks.items():
         if spec.calibrators:
-            fitting = list(outcome.fitting[network].values())
-            work = calibrate_work(spec, network, fitting, outcome.judged[network], home)
-            calibrations[network] = calibrate.submit(work)
-        if spec.ood:
-            detections[network] = detect.submit(detect_work(spec, network, trained, trainings[network], outcome.data))
-        checks = diagnose_work(spec, network, networks, outcome.data)
+            fitting = list(outcome.fitting[name].values())
+            calibrations[name] = calibrate.submit(calibrate_work(spec, name, fitting, outcome.judged[name], home))
+        checks = diagnose_work(spec, built, networks, data)
         if checks is not None:
-            diagnoses[network] = diagnose.submit(checks)
-    for (network, place), future in certificates.items():
-        outcome.certified.setdefault(network, {})[place] = future.result()
-    outcome.diagnosed.update({network: future.result() for network, future in diagnoses.items()})
-    outcome.calibrated.update({network: future.result() for network, future in calibrations.items()})
-    outcome.detected.update({network: future.result() for network, future in detections.items()})
+            diagnoses[name] = diagnose.submit(checks)
+        for label, work in measure_works(spec, built, data).items():
+            measurements[name, label] = measure.submit(work)
+        if built.network.defence is None:  # proofs and feature scores are of the network itself
+            for place, proof in certify_works(spec, built, data).items():
+                certificates[name, place] = certify.submit(proof)
+            if spec.ood:
+                detections[name] = detect.submit(detect_work(spec, built, data))
+    for (name, place), future in certificates.items():
+        outcome.certified.setdefault(name, {})[place] = future.result()
+    for (name, label), future in measurements.items():
+        outcome.measured.setdefault(name, {})[label] = future.result()
+    outcome.diagnosed.update({name: future.result() for name, future in diagnoses.items()})
+    outcome.calibrated.update({name: future.result() for name, future in calibrations.items()})
+    outcome.detected.update({name: future.result() for name, future in detections.items()})
 
 
-def _pictures(outcome: Outcome, trainings: Mapping[str, Work], rows: Any, store: Store) -> list[dict[str, Any]]:
+def _pictures(outcome: Outcome, networks: Mapping[str, Built], rows: Any, store: Store) -> list[dict[str, Any]]:
     """The most fragile and the most robust samples as attacked images, made again from their seeds."""
     from robust.report import worth_showing
     from tasks.assemble import description
@@ -132,8 +141,7 @@ def _pictures(outcome: Outcome, trainings: Mapping[str, Work], rows: Any, store:
             wanted.setdefault((row["model"], row["evaluation"]), []).append(row["sample"])
     futures = {}
     for (network, label), samples in wanted.items():
-        trained, training = outcome.trained[network], trainings[network]
-        work = examples_work(outcome.study, network, label, samples, trained, training, outcome.data)
+        work = examples_work(outcome.study, networks[network], label, samples, outcome.data)
         futures[network, label] = examples.submit(work)
     return [picture for (n, label), future in futures.items() for picture in pictures(future.result(), n, label, store)]
 

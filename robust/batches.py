@@ -31,7 +31,11 @@ class Batches:
         seed: keys the order and all per-sample draws.
         augment: `none`, `crop` (shift by up to 1/8 of the side, zero padding) or `crop-flip` (also left-right).
         device, dtype: of the images handed out.
+
+    `attempt` counts how often a diverged training has gone back; order and draws of each attempt are its own.
     """
+
+    attempt: int = 0
 
     def __init__(
         self,
@@ -50,19 +54,33 @@ class Batches:
         self.total = self.per_epoch * epochs
         resident = len(dataset) * math.prod(dataset.shape) <= RESIDENT_BYTES
         self._pixels = torch.from_numpy(dataset.pixels[np.arange(len(dataset))]).to(device) if resident else None
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        self._order: tuple[tuple[int, int], np.ndarray] = ((-1, 0), np.zeros(0, np.int64))
 
     def batch(self, step: int) -> Batch:
         """The batch of optimiser step `step`, 0 <= step < total."""
         epoch, position = divmod(step, self.per_epoch)
-        if self._order[0] != epoch:
-            self._order = (epoch, generator(self.seed, "order", epoch).permutation(len(self.dataset)))
+        if self._order[0] != (epoch, self.attempt):
+            order = generator(self.seed, "order", *self._key(epoch)).permutation(len(self.dataset))
+            self._order = ((epoch, self.attempt), order)
         rows = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
         ids = torch.from_numpy(self.dataset.ids[rows])
-        rng = Randomness.of(self.seed, ids, "train", epoch)
+        rng = Randomness.of(self.seed, ids, "train", *self._key(epoch))
         images = augmented(self._images(rows), self.augment, rng.fork("augment"))
         labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
-        return Batch(images, labels, ids, rng, progress=step / self.total, step=step, epoch=epoch)
+        return Batch(
+            images, labels, ids, rng, step / self.total, step, epoch, lambda purpose: self._independent(step, purpose)
+        )
+
+    def _independent(self, step: int, purpose: str) -> Tensor:
+        """A batch of images drawn with replacement for this step and purpose."""
+        draws = generator(self.seed, "independent", purpose, step, self.attempt)
+        rows = draws.integers(len(self.dataset), size=self.batch_size)
+        # keyed by place: a sample drawn twice is augmented twice
+        rng = Randomness.of(self.seed, range(self.batch_size), "independent", purpose, step, self.attempt)
+        return augmented(self._images(rows), self.augment, rng.fork("augment"))
+
+    def _key(self, epoch: int) -> tuple[int, ...]:
+        return (epoch, self.attempt) if self.attempt else (epoch,)
 
     def _images(self, rows: np.ndarray) -> Tensor:
         if self._pixels is None:

@@ -32,6 +32,7 @@ KINDS = {
     "calibrator": "calibration",
     "defence": "defences",
     "diagnostic": "diagnostics",
+    "claim": "claims",
 }
 
 

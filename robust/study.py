@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,9 +20,12 @@ from pydantic_core import PydanticCustomError
 from robust.attacks.attack import Attack
 from robust.calibration.calibrator import Calibrator, SetPredictor, SmoothedSetPredictor
 from robust.certificates.certificate import Certificate
+from robust.claims.claim import Claim
 from robust.corruptions.corruption import Corruption
 from robust.datasets.dataset import DatasetSpec
+from robust.defences.defence import Defence
 from robust.detection.detector import Detector, ImageDetector
+from robust.diagnostics.diagnostic import Diagnostic
 from robust.method import LABEL, Method
 from robust.models.model import Model
 from robust.objectives.objective import Objective
@@ -41,13 +45,31 @@ def _method(*kinds: str) -> BeforeValidator:
     return BeforeValidator(read_method, json_schema_input_type=dict[str, Any] | str)
 
 
+class On(BaseModel):
+    """Which part of a study an entry is for: everything, unless it says less."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    networks: tuple[str, ...] = Field(
+        default=(),
+        description="patterns of groups `model.objective` or `model.objective+defence`, as 'tisode.*'; all when empty",
+    )
+    samples: int | None = Field(default=None, ge=1, description="first samples of the test split; all when empty")
+
+    def covers(self, group: str) -> bool:
+        """Whether the entry is for this group of networks."""
+        return not self.networks or any(fnmatchcase(group, pattern) for pattern in self.networks)
+
+
 class _Named(BaseModel):
     """A method in a study, with the label that tables show (default: its name)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    selective: ClassVar[tuple[str, ...]] = ()  # the fields of `on` that this kind of entry understands
 
     label: str = Field(pattern=LABEL, max_length=60)
     method: Method
+    on: On = On()
 
     @model_validator(mode="before")
     @classmethod
@@ -60,8 +82,19 @@ class _Named(BaseModel):
             data = {"name": data}
         if not isinstance(data, dict) or not isinstance(data.get("name"), str):
             raise PydanticCustomError("method", "expected a name, or a mapping with the key 'name'")
-        settings = {k: v for k, v in data.items() if k != "label"}
-        return {"label": data.get("label", data["name"]), "method": settings}
+        settings = {k: v for k, v in data.items() if k not in ("label", "on")}
+        return {"label": data.get("label", data["name"]), "method": settings, "on": data.get("on", {})}
+
+    @model_validator(mode="after")
+    def _on_is_understood(self) -> _Named:
+        for part in self.on.model_fields_set - set(self.selective):
+            raise PydanticCustomError("on", f"{self.label}: on.{part} has no meaning here; remove it")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The entry as a study file would say it, with every default of the method spelled out."""
+        on = {k: v for k, v in self.on.model_dump(mode="json").items() if v}
+        return {"label": self.label, **self.method.settings(), **({"on": on} if on else {})}
 
 
 class ModelEntry(_Named):
@@ -71,14 +104,16 @@ class ModelEntry(_Named):
 
 
 class ObjectiveEntry(_Named):
-    """A training objective of the study."""
+    """A training objective of the study; `on.networks` limits the architectures that it trains."""
 
+    selective = ("networks",)
     method: Annotated[Objective, _method("objective")]
 
 
 class EvaluationEntry(_Named):
     """An evaluation of the study: an attack, or a corruption (`clean` is one)."""
 
+    selective = ("networks", "samples")
     method: Annotated[Attack | Corruption, _method("attack", "corruption")]
 
 
@@ -106,6 +141,46 @@ class OodEntry(_Named):
     method: Annotated[DatasetSpec, _method("dataset")]
 
 
+class DefenceEntry(_Named):
+    """A test-time defence of the study: each network that it is for is judged with and without it."""
+
+    selective = ("networks",)
+    method: Annotated[Defence, _method("defence")]
+
+
+class DiagnosticEntry(_Named):
+    """A measurement of the study's networks."""
+
+    selective = ("networks",)
+    method: Annotated[Diagnostic, _method("diagnostic")]
+
+
+class ClaimEntry(_Named):
+    """A claim that the study puts to the test."""
+
+    method: Annotated[Claim, _method("claim")]
+
+
+class Network(NamedTuple):
+    """One classifier of a study: a trained network, alone or behind a defence."""
+
+    id: str  # model.objective.seed, or model.objective+defence.seed
+    model: ModelEntry
+    objective: ObjectiveEntry
+    seed: int
+    defence: DefenceEntry | None = None
+
+    @property
+    def group(self) -> str:
+        """What its seeds have in common."""
+        return self.id.rpartition(".")[0]
+
+    @property
+    def base(self) -> str:
+        """The id of the trained network."""
+        return f"{self.model.label}.{self.objective.label}.{self.seed}"
+
+
 class ReportSettings(BaseModel):
     """What the report shows beyond the tables."""
 
@@ -114,6 +189,11 @@ class ReportSettings(BaseModel):
     title: str = Field(default="", max_length=200)
     examples: int = Field(default=8, ge=0, le=64, description="attacked images shown for each attack")
     pdf: bool = False
+    paper_figures: tuple[str, ...] = Field(default=(), description="ids of the published figures that are drawn again")
+    published: tuple[dict[str, Any], ...] = Field(
+        default=(), description="published numbers: table, row, column, published, group, evaluation, strong, source"
+    )
+    not_run: tuple[dict[str, str], ...] = Field(default=(), description="figure or series, and the reason it is absent")
 
 
 class Study(BaseModel):
@@ -132,6 +212,9 @@ class Study(BaseModel):
     detectors: tuple[DetectorEntry, ...] = ()
     ood: tuple[OodEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = ()
+    defences: tuple[DefenceEntry, ...] = ()
+    diagnostics: tuple[DiagnosticEntry, ...] = ()
+    claims: tuple[ClaimEntry, ...] = ()
     report: ReportSettings = ReportSettings()
     shard: int = Field(default=500, ge=1, description="samples a cached evaluation task holds")
     batch: int = Field(default=250, ge=1, description="samples an attack works on at once")
@@ -143,7 +226,7 @@ class Study(BaseModel):
 
     @model_validator(mode="after")
     def _labels_are_unique(self) -> Study:
-        for field in ("models", "objectives", "evaluations", "calibrators", "detectors", "ood", "certificates"):
+        for field in _SLOTS:
             counts = Counter(entry.label for entry in getattr(self, field))
             doubled = [label for label, count in counts.items() if count > 1]
             if doubled:
@@ -175,14 +258,26 @@ class Study(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _every_objective_trains_something(self) -> Study:
+        groups = [f"{model.label}.{objective.label}" for model in self.models for objective in self.objectives]
+        for objective in self.objectives:
+            if not any(objective.on.covers(group) for group in groups if group.endswith(f".{objective.label}")):
+                raise PydanticCustomError("on", f"{objective.label}: on.networks fits none of {', '.join(groups)}")
+        known = {network.group for network in self.judged()}
+        for entry in (*self.defences, *self.evaluations, *self.diagnostics):
+            if not any(entry.on.covers(group) for group in known):
+                raise PydanticCustomError("on", f"{entry.label}: on.networks fits none of {', '.join(sorted(known))}")
+        return self
+
+    @model_validator(mode="after")
     def _surrogates_exist(self) -> Study:
-        groups = {f"{model.label}.{objective.label}" for model in self.models for objective in self.objectives}
-        names = groups | {network for network, *_ in self.networks()}
+        judged = list(self.judged())
+        names = {network.group for network in judged} | {network.id for network in judged}
         for entry in self.evaluations:
             if "models" in getattr(entry.method, "needs", ()) and getattr(entry.method, "surrogate", "") not in names:
+                groups = ", ".join(sorted({network.group for network in judged}))
                 raise PydanticCustomError(
-                    "surrogate",
-                    f"{entry.label}: set 'surrogate' to a network of the study: {', '.join(sorted(groups))}",
+                    "surrogate", f"{entry.label}: set 'surrogate' to a network of the study: {groups}"
                 )
         return self
 
@@ -199,23 +294,36 @@ class Study(BaseModel):
         """The name that folders and runs carry: the study's, plus its size unless that is cpu."""
         return self.name if self.size == "cpu" else f"{self.name}-{self.size}"
 
-    def networks(self) -> Iterator[tuple[str, ModelEntry, ObjectiveEntry, int]]:
-        """Every trained network of the study: id (`model.objective.seed`), architecture, objective, seed."""
+    def networks(self) -> Iterator[Network]:
+        """Every network that the study trains."""
         for model in self.models:
             for objective in self.objectives:
-                for seed in self.seeds:
-                    yield f"{model.label}.{objective.label}.{seed}", model, objective, seed
+                group = f"{model.label}.{objective.label}"
+                if objective.on.covers(group):
+                    for seed in self.seeds:
+                        yield Network(f"{group}.{seed}", model, objective, seed)
+
+    def judged(self) -> Iterator[Network]:
+        """Every classifier that the study judges: each network, then it behind each of its defences."""
+        for network in self.networks():
+            yield network
+            for defence in self.defences:
+                if defence.on.covers(network.group):
+                    yield network._replace(id=f"{network.group}+{defence.label}.{network.seed}", defence=defence)
 
     def settings(self) -> dict[str, Any]:
         """The study as plain data with every default spelled out: what a manifest records."""
         plain = json.loads(self.model_dump_json(exclude={"dataset", *_SLOTS}))
         plain["dataset"] = self.dataset.settings()
         for field in _SLOTS:
-            plain[field] = [{"label": e.label, **e.method.settings()} for e in getattr(self, field)]
+            plain[field] = [entry.settings() for entry in getattr(self, field)]
         return dict(sorted(plain.items()))
 
 
-_SLOTS = ("models", "objectives", "evaluations", "calibrators", "detectors", "ood", "certificates")
+_SLOTS = (
+    "models", "objectives", "evaluations", "calibrators", "detectors", "ood", "certificates", "defences",
+    "diagnostics", "claims",
+)  # fmt: skip
 
 
 def load(
@@ -301,7 +409,8 @@ def schema() -> dict[str, Any]:
     kinds = {
         "ModelEntry": ("model",), "ObjectiveEntry": ("objective",), "EvaluationEntry": ("attack", "corruption"),
         "CalibratorEntry": ("calibrator",), "DetectorEntry": ("detector",), "CertificateEntry": ("certificate",),
-        "OodEntry": ("dataset",),
+        "OodEntry": ("dataset",), "DefenceEntry": ("defence",), "DiagnosticEntry": ("diagnostic",),
+        "ClaimEntry": ("claim",),
     }  # fmt: skip
     for definition, slots in kinds.items():
         base["$defs"][definition] = {"oneOf": [_method_schema(find(e.kind, e.name)) for k in slots for e in entries(k)]}
@@ -316,6 +425,7 @@ def _method_schema(method: type[Method]) -> dict[str, Any]:
     found["properties"] = {
         "name": {"const": method.name},
         "label": {"type": "string", "pattern": LABEL},
+        "on": On.model_json_schema(),
         **found.get("properties", {}),
     }
     found["required"] = ["name"]

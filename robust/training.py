@@ -8,6 +8,8 @@ with the bytes of one that was not (CPU, equal thread count).
 
 from __future__ import annotations
 
+import copy
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,21 +23,24 @@ from robust.batches import Batches
 from robust.checkpoint import Weights, load_checkpoint, load_weights, save_checkpoint, save_weights, weights_of
 from robust.classifier import Classifier
 from robust.datasets.dataset import Dataset
+from robust.datasets.labels import with_label_noise
 from robust.models.model import Model
 from robust.numerics import Passes, own_numerics, random_state, set_random_state
-from robust.objectives.objective import Batch, Objective, State
+from robust.objectives.objective import Batch, Diverged, Objective, State
 from robust.optimisation import learning_rate, make_optimizer
 from robust.progress import Listener, Progress, silent
 from robust.randomness import Randomness
 
 __all__ = ["Interrupted", "Trained", "TrainingError", "load_weights", "save_weights", "train", "weights_of"]
 
+log = logging.getLogger("robust.training")
+
 CHECKPOINT = "checkpoint.pt"
 AUTOCAST = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
 class TrainingError(RuntimeError):
-    """The training cannot go on: a loss or gradient is not finite. The message is the diagnosis."""
+    """The training cannot go on: it diverged, and no restart is left. The message is the diagnosis."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the caller asked for it
@@ -56,6 +61,8 @@ class Trained:
             looked at. Deterministic; pandas.DataFrame(history) is the table.
         forward, backward: images passed through the network, selection included.
         seconds: wall time of all sessions together.
+        snapshots: weights after the epochs that `training.snapshots` asks for.
+        restarts: how often the training diverged and went back to its last good epoch.
     """
 
     classifier: Classifier
@@ -66,6 +73,8 @@ class Trained:
     forward: int
     backward: int
     seconds: float
+    snapshots: dict[int, Weights] = field(default_factory=dict)
+    restarts: int = 0
 
 
 def train(
@@ -98,7 +107,8 @@ def train(
         stop: asked after each step.
 
     Raises:
-        TrainingError: if a loss or gradient is not finite; the last good checkpoint stays.
+        TrainingError: if a loss or gradient is not finite, or the objective's guard fires, and `training.restarts`
+            are used up; the last good checkpoint stays.
         Interrupted: if `stop` returned True.
         CheckpointError: if the folder's checkpoint is damaged or belongs to another training.
     """
@@ -111,7 +121,11 @@ def train(
             run.restore(load_checkpoint(path, identity))
         clock = _Clock(run, listener, checkpoint_steps, checkpoint_seconds)
         while run.step < run.batches.total:
-            terms = _optimise(run, run.batches.batch(run.step))
+            try:
+                terms = _optimise(run, run.batches.batch(run.step))
+            except Diverged as diagnosis:
+                run.go_back(diagnosis)
+                continue
             run.step += 1
             if run.step % run.batches.per_epoch == 0:
                 _finish_epoch(run, select_set, seed)
@@ -132,21 +146,48 @@ class _Run:
         self, model: Model | Classifier, objective: Objective, train_set: Dataset, seed: int, device: torch.device
     ) -> None:
         training = objective.training
+        train_set = fitted_samples(objective, train_set, seed)
         built = model if isinstance(model, Classifier) else model.classifier(train_set.inputs())
+        self.train_set = train_set
         self.classifier, self.objective, self.device = built.to(device), objective, device
         size, epochs, augment = training.batch_size, training.epochs, training.augment
         self.batches = Batches(train_set, size, epochs, seed, augment, device, built.dtype)
         self.optimizer = make_optimizer(built, training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "16")
         self.state: State = objective.start(built, self.batches.batch(0).images, seed)
+        objective.before_training(self.state, train_set)
         self.step = 0
         self.sums: dict[str, Tensor] = {}  # of the terms in this epoch
         self.history: list[dict[str, float]] = []
         self.best, self.best_score, self.best_epoch = weights_of(built), -1.0, 0
+        self.snapshots: dict[int, Weights] = {}
+        self.restarts = 0
         self.passes = Passes(built)
         self.earlier, self.started = 0.0, time.perf_counter()
         if training.compile:
             built.module.compile()
+        self.good: dict[str, Any] | None = None
+        if training.restarts:
+            self.mark_good()
+
+    def mark_good(self) -> None:
+        """Remember this state as the one to go back to."""
+        self.good = copy.deepcopy(self._state())
+
+    def go_back(self, diagnosis: Diverged) -> None:
+        """After a divergence: the last good epoch again, with other draws and perhaps a lower learning rate.
+
+        Raises:
+            TrainingError: if no restart is left.
+        """
+        allowed = self.objective.training.restarts
+        if self.restarts >= allowed or self.good is None:
+            tried = f" after {self.restarts} restarts" if self.restarts else ""
+            raise TrainingError(f"{diagnosis}{tried}") from diagnosis
+        log.warning("restart %d of %d: %s", self.restarts + 1, allowed, diagnosis)
+        restarts, good = self.restarts + 1, self.good
+        self._load(copy.deepcopy(good))
+        self.restarts = self.batches.attempt = restarts
 
     @property
     def seconds(self) -> float:
@@ -161,6 +202,15 @@ class _Run:
         """
         if not all(value.isfinite().all() for value in self.classifier.module.state_dict().values()):
             raise TrainingError(f"a weight is NaN or infinite after step {self.step}; lower training.lr")
+        return self._state() | {
+            "passes": [self.passes.forward, self.passes.backward],
+            "seconds": self.seconds,
+            "restarts": self.restarts,
+            "good": self.good,
+        }
+
+    def _state(self) -> dict[str, Any]:
+        """What a step depends on and what it has left behind."""
         return {
             "weights": self.classifier.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -170,22 +220,27 @@ class _Run:
             "sums": self.sums,
             "history": self.history,
             "best": {"weights": self.best, "score": self.best_score, "epoch": self.best_epoch},
-            "passes": [self.passes.forward, self.passes.backward],
+            "snapshots": self.snapshots,
             "random": random_state(self.device),
-            "seconds": self.seconds,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on where `snapshot` was taken."""
+        self._load(saved)
+        self.passes.forward, self.passes.backward = saved["passes"]
+        self.restarts = self.batches.attempt = saved["restarts"]
+        self.good = saved["good"]
+        self.earlier, self.started = saved["seconds"], time.perf_counter()
+
+    def _load(self, saved: dict[str, Any]) -> None:
         self.classifier.module.load_state_dict(saved["weights"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.state, self.step, self.sums, self.history = (saved[k] for k in ("state", "step", "sums", "history"))
         best = saved["best"]
         self.best, self.best_score, self.best_epoch = best["weights"], best["score"], best["epoch"]
-        self.passes.forward, self.passes.backward = saved["passes"]
+        self.snapshots = saved["snapshots"]
         set_random_state(saved["random"], self.device)
-        self.earlier, self.started = saved["seconds"], time.perf_counter()
 
     def result(self) -> Trained:
         """The end of the run; the classifier is left with its best weights."""
@@ -201,13 +256,24 @@ class _Run:
             self.passes.forward,
             self.passes.backward,
             seconds,
+            self.snapshots,
+            self.restarts,
         )
+
+
+def fitted_samples(objective: Objective, train_set: Dataset, seed: int) -> Dataset:
+    """The samples that `training` has fitted: the first `samples`, with `label_noise`."""
+    training = objective.training
+    if training.samples is not None:
+        train_set = train_set.subset(slice(0, training.samples))
+    return with_label_noise(train_set, training.label_noise, seed) if training.label_noise else train_set
 
 
 def _optimise(run: _Run, batch: Batch) -> dict[str, Tensor]:
     """One optimiser step; returns the loss, its terms and the gradient's norm."""
     training, parameters = run.objective.training, run.optimizer.param_groups[0]["params"]
     rate = learning_rate(training, batch.step, run.batches.total, run.batches.per_epoch)
+    rate *= training.restart_lr**run.restarts
     run.optimizer.param_groups[0]["lr"] = rate
     run.classifier.train()
     with torch.autocast(run.device.type, AUTOCAST[training.precision], enabled=training.precision != "32"):
@@ -222,7 +288,7 @@ def _optimise(run: _Run, batch: Batch) -> dict[str, Tensor]:
         norm = norm.nan_to_num(0.0, 0.0, 0.0)
     terms = {"loss": loss.total.detach(), **loss.terms, "gradient_norm": norm}
     if not (loss.total.detach() + norm).isfinite():
-        raise TrainingError(_diagnosis(run, batch, rate, terms))
+        raise Diverged(_diagnosis(run, batch, rate, terms))
     if training.clip_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
     run.scaler.step(run.optimizer)
@@ -236,16 +302,22 @@ def _optimise(run: _Run, batch: Batch) -> dict[str, Tensor]:
 def _finish_epoch(run: _Run, select_set: Dataset, seed: int) -> None:
     """Means of the epoch into the history; a look at select where one is due; the best weights kept."""
     training, epoch = run.objective.training, run.step // run.batches.per_epoch
-    run.objective.after_epoch(run.classifier, run.state)
+    own = run.objective.after_epoch(run.classifier, run.state, run.train_set)
     row = {"epoch": float(epoch), "learning_rate": float(run.optimizer.param_groups[0]["lr"])}
-    row |= {name: float(value) / run.batches.per_epoch for name, value in run.sums.items()}
+    row |= {name: float(value) / run.batches.per_epoch for name, value in run.sums.items()} | own
     run.sums = {}
+    if training.restarts:
+        row["restarts"] = float(run.restarts)
+    if epoch in training.snapshots:
+        run.snapshots[epoch] = weights_of(run.classifier)
     if epoch % training.select_every == 0 or epoch == training.epochs:
         accuracy, score = _select(run, select_set, seed)
         row |= {"select_accuracy": accuracy, "select_score": score}
         if score >= run.best_score:  # the latest of equals: its learning rate is the lowest
             run.best, run.best_score, run.best_epoch = weights_of(run.classifier), score, epoch
     run.history.append(row)
+    if training.restarts:
+        run.mark_good()
 
 
 def _select(run: _Run, select_set: Dataset, seed: int) -> tuple[float, float]:

@@ -21,7 +21,9 @@ from robust.method import fraction_text
 from tasks.certify import certificate_rows
 from tasks.home import Home
 from tasks.manifest import Manifest
+from tasks.networks import Built
 from tasks.store import Store
+from tasks.work import Work
 
 if TYPE_CHECKING:
     from robust.study import Study
@@ -40,13 +42,22 @@ class Outcome:
     calibrated: dict[str, Manifest] = field(default_factory=dict)
     detected: dict[str, Manifest] = field(default_factory=dict)
     diagnosed: dict[str, Manifest] = field(default_factory=dict)
+    measured: dict[str, dict[str, Manifest]] = field(default_factory=dict)
     certified: dict[str, dict[tuple[str, int], Manifest]] = field(default_factory=dict)
+
+
+def built_of(outcome: Outcome, trainings: Mapping[str, Work]) -> dict[str, Built]:
+    """Every classifier that the study judges, by id, from its finished trainings."""
+    return {
+        network.id: Built(network, trainings[network.base], outcome.trained[network.base])
+        for network in outcome.study.judged()
+    }
 
 
 def ledger_of(outcome: Outcome, store: Store) -> pa.Table:
     """All rows of a study: every evaluation and certificate of every best network, and its detection scores."""
     parts = [part for kind in (outcome.judged, outcome.certified) for part in _parts(outcome.study, kind, store)]
-    seeds = {network: seed for network, _, _, seed in outcome.study.networks()}
+    seeds = {network.id: network.seed for network in outcome.study.judged()}
     for network, manifest in outcome.detected.items():
         rows = ledger.read(store.get(manifest.files["rows"])).to_pandas()
         parts.append(ledger.table(rows.assign(model=network, seed=seeds[network])))
@@ -59,7 +70,7 @@ def last_ledger_of(outcome: Outcome, store: Store) -> pa.Table:
 
 
 def _parts(study: Study, judged: Mapping[str, Mapping[tuple[str, int], Manifest]], store: Store) -> list[pa.Table]:
-    seeds = {network: seed for network, _, _, seed in study.networks()}
+    seeds = {network.id: network.seed for network in study.judged()}
     parts = []
     for network, shards in judged.items():
         for (label, _), manifest in shards.items():
@@ -70,7 +81,7 @@ def _parts(study: Study, judged: Mapping[str, Mapping[tuple[str, int], Manifest]
 
 def costs_of(outcome: Outcome) -> pa.Table:
     """Seconds and memory of each shard: measured when it was computed, whether now or in an earlier run."""
-    seeds = {network: seed for network, _, _, seed in outcome.study.networks()}
+    seeds = {network.id: network.seed for network in outcome.study.judged()}
     rows = [
         (network, seeds[network], label, shard, int(cast("int", m.metrics["samples"])), m.timings["seconds"],
          int(m.timings["peak_bytes"]))
@@ -98,14 +109,14 @@ def description(outcome: Outcome) -> dict[str, Any]:
         },
         "models": [
             {
-                "id": network,
-                "model": model.label,
-                "objective": objective.label,
-                "seed": seed,
-                "sha256": outcome.trained[network].files["best"].sha256,
+                "id": network.id,
+                "model": network.model.label,
+                "objective": network.group.partition(".")[2],
+                "seed": network.seed,
+                "sha256": outcome.trained[network.base].files["best"].sha256,
             }
-            for network, model, objective, seed in study.networks()
-            if network in outcome.trained
+            for network in study.judged()
+            if network.base in outcome.trained
         ],
         "evaluations": [_evaluation(entry.label, entry.method) for entry in study.evaluations],
     }
@@ -170,6 +181,7 @@ def checkpoint_rows(outcome: Outcome, best: pa.Table, last: pa.Table) -> list[di
         }
         for network in outcome.trained
         for entry in outcome.study.evaluations
+        if (network, entry.label) in chosen.index
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import classifier_of, default_device, one_thread, split_of
+from tasks.networks import Built, classifier_of, default_device, one_thread, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -73,29 +73,26 @@ def _certified(
         return Certified(torch.full_like(y, UNKNOWN), torch.zeros(len(y), dtype=torch.float64))
 
 
-def certify_works(
-    study: Study, network: str, trained: Manifest, training: Work, data: Manifest
-) -> dict[tuple[str, int], Work]:
+def certify_works(study: Study, built: Built, data: Manifest) -> dict[tuple[str, int], Work]:
     """The shards of all certificates of one network, by certificate label and shard number."""
     digests, sizes = cast("dict[str, str]", data.facts["digests"]), cast("dict[str, int]", data.facts["sizes"])
     device = default_device()
     return {
         (entry.label, shard): certify.work(
-            label=f"{network}/{entry.label}/{shard}",
+            label=f"{built.id}/{entry.label}/{shard}",
             settings={
-                "model": training.settings["model"],
-                "inputs": training.settings["inputs"],
+                **built.parts,
                 "certificate": entry.method.settings(),
                 "seed": study.evaluation_seed,
                 "start": start,
                 "stop": min(start + study.shard, sizes["test"]),
                 "batch": study.batch,
             },
-            reads={"weights": trained.files["best"].sha256, "data": digests["test"]},
-            roots=modules_behind(entry.method, *(model.method for model in study.models)),
+            reads={"weights": built.weights(), "data": digests["test"]},
+            roots=modules_behind(entry.method, *built.methods),
             numerics=Numerics.of(device),
             context={"dataset": study.dataset.settings(), "device": device},
-            home=training.folder,
+            home=built.home,
         )
         for entry in study.certificates
         for shard, start in enumerate(range(0, sizes["test"], study.shard))

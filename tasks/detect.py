@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import classifier_of, default_device, one_thread, split_of
+from tasks.networks import Built, classifier_of, default_device, one_thread, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -116,27 +116,26 @@ def _write_ledger(scores: dict[str, dict[str, Tensor]], sets: dict[str, Dataset]
     ledger.write(ledger.table(pd.concat(frames, ignore_index=True)), path)
 
 
-def detect_work(study: Study, network: str, trained: Manifest, training: Work, data: Manifest) -> Work:
+def detect_work(study: Study, built: Built, data: Manifest) -> Work:
     """The detection of one network."""
     digests = cast("dict[str, str]", data.facts["digests"])
     device = default_device()
     ood = {entry.label: entry.method.settings() for entry in study.ood}
     return detect.work(
-        label=network,
+        label=built.id,
         settings={
-            "model": training.settings["model"],
-            "inputs": training.settings["inputs"],
+            **built.parts,
             "detectors": [{"label": e.label, "method": e.method.settings()} for e in study.detectors],
             "seed": study.evaluation_seed,
         },
         reads={
-            "weights": trained.files["best"].sha256,
+            "weights": built.weights(),
             "train": digests["train"],
             "test": digests["test"],
             **{f"ood/{label}": split_of(settings, "test").digest for label, settings in ood.items()},
         },
-        roots=modules_behind(*(e.method for e in (*study.detectors, *study.ood, *study.models))),
+        roots=modules_behind(*(e.method for e in (*study.detectors, *study.ood)), *built.methods),
         numerics=Numerics.of(device),
         context={"dataset": study.dataset.settings(), "ood": ood, "device": device},
-        home=training.folder,
+        home=built.home,
     )

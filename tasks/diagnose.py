@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import NETWORK_PARTS, classifier_of, default_device, one_thread, split_of
+from tasks.networks import Built, classifier_of, default_device, one_thread, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -48,45 +48,43 @@ def diagnose(work: Work, store: Store) -> Manifest:
     return work.manifest(files={"diagnosis": store.put(content, "diagnosis.json")})
 
 
-def threats_of(study: Study) -> list[ThreatModel]:
-    """The threat models that the study's attacks claim numbers for, each once."""
+def threats_of(study: Study, built: Built) -> list[ThreatModel]:
+    """The threat models that the study's attacks claim numbers of this network for, each once."""
     from robust.attacks.attack import Attack
 
-    found = [e.method.threat for e in study.evaluations if isinstance(e.method, Attack)]
+    entries = [entry for entry in study.evaluations if entry.on.covers(built.network.group)]
+    found = [entry.method.threat for entry in entries if isinstance(entry.method, Attack)]
     return [threat for i, threat in enumerate(found) if threat.eps is not None and threat not in found[:i]]
 
 
-def diagnose_work(
-    study: Study, network: str, networks: Mapping[str, tuple[Work, Manifest]], data: Manifest
-) -> Work | None:
+def diagnose_work(study: Study, built: Built, networks: Mapping[str, Built], data: Manifest) -> Work | None:
     """The validity checks of one network; None where the study makes no claim that needs them.
 
     The first other network of the same seed is the surrogate of the transfer check.
     """
-    threats = threats_of(study)
+    threats = threats_of(study, built)
     if not threats or not study.validity:
         return None
-    training, trained = networks[network]
-    seed = network.rpartition(".")[2]
-    other = next((name for name in networks if name != network and name.rpartition(".")[2] == seed), None)
-    reads = {"weights": trained.files["best"].sha256, "data": cast("dict[str, str]", data.facts["digests"])["test"]}
+    reads = {"weights": built.weights(), "data": cast("dict[str, str]", data.facts["digests"])["test"]}
     surrogates = {}
-    if other is not None:
-        reads[f"surrogate/{other}"] = networks[other][1].files["best"].sha256
-        surrogates[other] = {part: networks[other][0].settings[part] for part in NETWORK_PARTS}
+    for other in networks.values():
+        if other.trained.key != built.trained.key and other.network.seed == built.network.seed:
+            reads[f"surrogate/{other.id}"] = other.weights()
+            surrogates[other.id] = other.parts
+            break
     device = default_device()
     return diagnose.work(
-        label=network,
+        label=built.id,
         settings={
-            **{part: training.settings[part] for part in NETWORK_PARTS},
-            "network": network,
+            **built.parts,
+            "network": built.id,
             "threats": [threat.model_dump(mode="json") for threat in threats],
             "samples": study.validity,
             "seed": study.evaluation_seed,
         },
         reads=reads,
-        roots=modules_behind(*(entry.method for entry in study.models)),
+        roots=modules_behind(*(entry.method for entry in study.models), *built.methods),
         numerics=Numerics.of(device),
         context={"dataset": study.dataset.settings(), "device": device, "surrogates": surrogates},
-        home=training.folder,
+        home=built.home,
     )

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import NETWORK_PARTS, classifier_of, default_device, one_thread, split_of
+from tasks.networks import Built, classifier_of, default_device, one_thread, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
     from robust.attacks.attack import Context
     from robust.datasets.dataset import Split
     from robust.evaluation import Evaluation
-    from robust.method import Method
-    from robust.study import Study
+    from robust.study import EvaluationEntry, Study
 
 
 @cached_task("evaluate", version=1, roots=("robust.evaluation",))
@@ -65,39 +64,41 @@ def _context(work: Work, store: Store) -> Context:
 
 def evaluate_works(
     study: Study,
-    network: str,
-    trained: Manifest,
-    training: Work,
-    evaluations: dict[str, Evaluation],
+    built: Built,
+    evaluations: Iterable[EvaluationEntry],
     data: Manifest,
     split: Split,
     checkpoint: str = "best",
-    others: Mapping[str, tuple[Work, Manifest]] | None = None,
+    others: Mapping[str, Built] | None = None,
 ) -> dict[tuple[str, int], Work]:
     """The shards of some evaluations of one network, by evaluation label and shard number.
 
-    `others` are all networks of the study by id, from which attacks take their surrogates.
+    Entries that are not for this network are left out. `others` are all networks of the study by id, from which
+    attacks take their surrogates.
     """
     digests, sizes = cast("dict[str, str]", data.facts["digests"]), cast("dict[str, int]", data.facts["sizes"])
     device = default_device()
     works = {}
-    for label, method in evaluations.items():
-        reads, surrogates = _needs(method, network, others or {}, digests)
-        for shard, start in enumerate(range(0, sizes[split], study.shard)):
+    for entry in evaluations:
+        if not entry.on.covers(built.network.group):
+            continue
+        label, method = entry.label, entry.method
+        reads, surrogates = _needs(method, built, others or {}, digests)
+        samples = min(sizes[split], entry.on.samples or sizes[split])
+        for shard, start in enumerate(range(0, samples, study.shard)):
             works[label, shard] = evaluate.work(
-                label=f"{network}{'' if checkpoint == 'best' else '@' + checkpoint}/{split}/{label}/{shard}",
+                label=f"{built.id}{'' if checkpoint == 'best' else '@' + checkpoint}/{split}/{label}/{shard}",
                 settings={
-                    "model": training.settings["model"],
-                    "inputs": training.settings["inputs"],
+                    **built.parts,
                     "evaluation": method.settings(),
                     "seed": study.evaluation_seed,
                     "start": start,
-                    "stop": min(start + study.shard, sizes[split]),
+                    "stop": min(start + study.shard, samples),
                     "batch": study.batch,
                     "certify_first": study.certify_first,
                 },
-                reads={"weights": trained.files[checkpoint].sha256, "data": digests[split], **reads},
-                roots=modules_behind(method, *_models(study, training)),
+                reads={"weights": built.weights(checkpoint), "data": digests[split], **reads},
+                roots=modules_behind(method, *built.methods),
                 numerics=Numerics.of(device),
                 context={
                     "dataset": study.dataset.settings(),
@@ -105,28 +106,22 @@ def evaluate_works(
                     "device": device,
                     "surrogates": surrogates,
                 },
-                home=training.folder,
+                home=built.home,
             )
     return works
 
 
 def _needs(
-    method: Evaluation, network: str, others: Mapping[str, tuple[Work, Manifest]], digests: dict[str, str]
+    method: Evaluation, built: Built, others: Mapping[str, Built], digests: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Digests of what an attack reads beside the network under attack, and the settings that rebuild its surrogate."""
     needs = getattr(method, "needs", ())
     reads = {"select": digests["select"]} if "data" in needs else {}
     if "models" not in needs:
         return reads, {}
-    name = method.surrogate  # type: ignore[union-attr]
-    seed = network.rpartition(".")[2]
-    for candidate in (name, f"{name}.{seed}"):
+    name = getattr(method, "surrogate", "")
+    for candidate in (name, f"{name}.{built.network.seed}"):
         if candidate in others:
-            training, trained = others[candidate]
-            parts = {part: training.settings[part] for part in NETWORK_PARTS}
-            return {**reads, f"surrogate/{name}": trained.files["best"].sha256}, {name: parts}
+            other = others[candidate]
+            return {**reads, f"surrogate/{name}": other.weights()}, {name: other.parts}
     raise ValueError(f"{method.name}: no network of the study is called {name!r}; there are {', '.join(others)}")
-
-
-def _models(study: Study, training: Work) -> list[Method]:
-    return [entry.method for entry in study.models if entry.method.settings() == training.settings["model"]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import classifier_of, one_thread, split_of
+from tasks.networks import Built, classifier_of, one_thread, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -51,16 +51,13 @@ def examples(work: Work, store: Store) -> Manifest:
     return work.manifest(files={"images": store.put(buffer.getvalue(), "examples.npz")})
 
 
-def examples_work(
-    study: Study, network: str, label: str, samples: list[int], trained: Manifest, training: Work, data: Manifest
-) -> Work:
+def examples_work(study: Study, built: Built, label: str, samples: list[int], data: Manifest) -> Work:
     """The pictures of one attack on one network."""
     method = next(entry.method for entry in study.evaluations if entry.label == label)
     return examples.work(
-        label=f"{network}/{label}",
+        label=f"{built.id}/{label}",
         settings={
-            "model": training.settings["model"],
-            "inputs": training.settings["inputs"],
+            **built.parts,
             "evaluation": method.settings(),
             "samples": list(samples),
             "seed": study.evaluation_seed,
@@ -68,13 +65,13 @@ def examples_work(
             "certify_first": study.certify_first,
         },
         reads={
-            "weights": trained.files["best"].sha256,
+            "weights": built.weights(),
             "data": cast("dict[str, str]", data.facts["digests"])["test"],
         },
-        roots=modules_behind(method, *(entry.method for entry in study.models)),
-        numerics=Numerics.of(str(training.context["device"])),
-        context={"dataset": study.dataset.settings(), "device": training.context["device"]},
-        home=training.folder,
+        roots=modules_behind(method, *built.methods),
+        numerics=Numerics.of(str(built.training.context["device"])),
+        context={"dataset": study.dataset.settings(), "device": built.training.context["device"]},
+        home=built.home,
     )
 
 

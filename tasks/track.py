@@ -80,13 +80,12 @@ class Tracking:
         self.parent.log_files([*kept, home.ledger / f"{self.study.title}.parquet"], "report")
 
     def _params(self, network: str) -> dict[str, Any]:
-        for name, model, objective, seed in self.study.networks():
-            if name == network:
-                return {
-                    "dataset": self.study.dataset.name,
-                    "model": model.label,
-                    "objective": objective.label,
-                    "seed": seed,
-                    "settings": {"model": model.method.settings(), "objective": objective.method.settings()},
-                }
-        raise KeyError(network)
+        found = next(each for each in self.study.networks() if each.id == network)
+        model, objective = found.model, found.objective
+        return {
+            "dataset": self.study.dataset.name,
+            "model": model.label,
+            "objective": objective.label,
+            "seed": found.seed,
+            "settings": {"model": model.method.settings(), "objective": objective.method.settings()},
+        }

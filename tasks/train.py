@@ -54,9 +54,17 @@ def train(work: Work, store: Store) -> Manifest:
             "last": store.put(scratch / "last.safetensors", "last.safetensors"),
             "history": store.put(json.dumps(trained.history).encode(), "history.json"),
         }
+        for epoch, weights in trained.snapshots.items():
+            save_weights(weights, scratch / f"epoch-{epoch}.safetensors")
+            files[f"epoch-{epoch}"] = store.put(scratch / f"epoch-{epoch}.safetensors", f"epoch-{epoch}.safetensors")
     manifest = work.manifest(
         files=files,
-        metrics={"best_epoch": trained.best_epoch, "forward": trained.forward, "backward": trained.backward},
+        metrics={
+            "best_epoch": trained.best_epoch,
+            "forward": trained.forward,
+            "backward": trained.backward,
+            "restarts": trained.restarts,
+        },
         timings={"seconds": trained.seconds},
     )
     shutil.rmtree(folder, ignore_errors=True)  # the result holds all that the checkpoint was kept for
@@ -78,18 +86,19 @@ def train_works(study: Study, data: Manifest, home: Home) -> dict[str, Work]:
     device = default_device()
     digests = cast("dict[str, str]", data.facts["digests"])
     works = {}
-    for network, model, objective, seed in study.networks():
-        works[network] = train.work(
-            label=network,
+    for network in study.networks():
+        model, objective = network.model.method, network.objective.method
+        works[network.id] = train.work(
+            label=network.id,
             settings={
-                "model": model.method.settings(),
-                "objective": objective.method.settings(),
+                "model": model.settings(),
+                "objective": objective.settings(),
                 "inputs": data.facts["inputs"],
-                "seed": seed,
+                "seed": network.seed,
             },
             reads={"train": digests["train"], "select": digests["select"]},
-            roots=modules_behind(model.method, objective.method, study.dataset),
-            numerics=Numerics.of(device, objective.method.training.precision),
+            roots=modules_behind(model, objective, study.dataset),
+            numerics=Numerics.of(device, objective.training.precision),
             context={"dataset": study.dataset.settings(), "device": device, "threads": threads()},
             home=home,
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robust.attacks.attack import fooled, input_gradient
 from robust.classifier import Classifier
-from robust.diagnostics.diagnostic import Diagnostic, Row
+from robust.diagnostics.diagnostic import Diagnostic, Measured, Subject
 from robust.losses import margin
 from robust.method import Exact
 from robust.randomness import Randomness
@@ -33,10 +33,15 @@ class AdversarialSparsity(Diagnostic):
     eps: Exact = Field(default="1/10", validate_default=True, description="linf radius in [0,1] image units")
     draws: int = Field(default=10, ge=1, description="random orders of the pixels for each sample")
     steps: int = Field(default=20, ge=1, description="PGD steps in each attack")
+    samples: int = Field(default=100, ge=1, description="test samples looked at, those classified correctly among them")
     halvings: int = Field(default=6, ge=1, description="bisections of k: exact to D / 2^halvings")
 
-    def measure(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> list[Row]:
+    def measure(self, subject: Subject) -> Measured:
         """Rows `{quantity, value, n}`."""
+        classifier = subject.classifier
+        images, labels, ids = subject.test.batch(slice(0, self.samples))
+        images, labels = images.to(classifier.device, classifier.dtype), labels.to(classifier.device)
+        rng = Randomness.of(subject.seed, ids, self.name)
         with classifier.frozen(), torch.no_grad():
             right = ~fooled(classifier(images), labels)
             images, labels, rng = images[right], labels[right], rng.select(right.cpu())
@@ -44,11 +49,12 @@ class AdversarialSparsity(Diagnostic):
             shares = torch.stack([self._share(classifier, images, labels, order) for order in orders]).mean(0)
             broken = self._broken(classifier, images, labels, torch.ones_like(images))
         middle = float(shares[broken].median()) if broken.any() else 1.0
-        return [
+        rows = [
             {"quantity": "adversarial-sparsity", "value": float(shares.mean()), "n": len(labels)},
             {"quantity": "adversarial-sparsity-median-broken", "value": middle, "n": int(broken.sum())},
             {"quantity": "broken-with-all-pixels", "value": float(broken.float().mean()), "n": len(labels)},
         ]
+        return Measured(rows)
 
     def _share(self, classifier: Classifier, images: Tensor, labels: Tensor, order: Tensor) -> Tensor:
         """The smallest share [N] of pixels, in this order, with which the attack succeeds; 1 where none does."""

@@ -7,6 +7,7 @@ buffer, averages, class weights) in a plain dictionary that goes into every chec
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from robust.classifier import Classifier
+from robust.datasets.dataset import Dataset
 from robust.method import Method
 from robust.randomness import Randomness
 
@@ -34,6 +36,8 @@ class Batch:
         progress: share of all steps already taken, 0 <= progress < 1: what ramps and warm-ups follow.
         step: number of optimiser steps taken before this one.
         epoch: number of epochs finished before this one.
+        independent: another batch of training images [N,C,H,W], drawn with replacement and augmented by draws of the
+            purpose that it is given: for objectives that need images which the labelled batch does not hold.
     """
 
     images: Tensor
@@ -43,6 +47,7 @@ class Batch:
     progress: float
     step: int
     epoch: int
+    independent: Callable[[str], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ class Training(BaseModel):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine", "one-cycle", "multistep"] = "cosine"
+    cycles: int = Field(
+        default=1, ge=1, description="cosine: times that the rate falls from lr to 0; equal parts of what warmup leaves"
+    )
     milestones: tuple[int, ...] = Field(
         default=(), description="multistep: epochs after which lr is multiplied by gamma"
     )
@@ -76,6 +84,19 @@ class Training(BaseModel):
     compile: bool = Field(default=False, description="torch.compile the network")
     select_every: int = Field(default=1, ge=1, description="epochs between two looks at the select split")
     select_samples: int = Field(default=1000, ge=1, description="samples of the select split that a look takes at most")
+    samples: int | None = Field(default=None, ge=1, description="first samples of the train split; all when empty")
+    label_noise: float = Field(
+        default=0.0, ge=0, le=1, description="share of training labels replaced by another class, drawn per sample"
+    )
+    snapshots: tuple[int, ...] = Field(default=(), description="epochs after which the weights are kept beside the best")
+    restarts: int = Field(
+        default=0, ge=0, description="times that a diverged training goes back to its last good epoch, with other draws"
+    )
+    restart_lr: float = Field(default=1.0, gt=0, le=1, description="factor on the learning rate at each restart")
+
+
+class Diverged(RuntimeError):  # noqa: N818 - reads as the message it is
+    """The training has left the region where it can be trusted, as the objective's own guard says."""
 
 
 class Objective(Method):
@@ -88,11 +109,19 @@ class Objective(Method):
 
     @abstractmethod
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
-        """The loss of one batch, classifier in train mode; may read and update `state`."""
+        """The loss of one batch, classifier in train mode; may read and update `state`.
+
+        Raises:
+            Diverged: if the objective's guard fires; the loop goes back to its last good epoch while
+                `training.restarts` allows, as it does for a loss that is not finite.
+        """
 
     def start(self, classifier: Classifier, images: Tensor, seed: int) -> State:
         """The state before the first step; `images` is one batch, to take shape and device from."""
         return {}
+
+    def before_training(self, state: State, train_set: Dataset) -> None:
+        """Called once, after `start`: puts into the state what must be known of the samples that are fitted."""
 
     def before_step(self, classifier: Classifier, state: State) -> None:
         """Called after the gradients are computed and before the optimiser uses them."""
@@ -110,6 +139,6 @@ class Objective(Method):
             right: Tensor = classifier(images).argmax(1) == labels
         return right
 
-    @torch.no_grad()
-    def after_epoch(self, classifier: Classifier, state: State) -> None:
-        """Called after each epoch."""
+    def after_epoch(self, classifier: Classifier, state: State, train_set: Dataset) -> dict[str, float]:
+        """Called after each epoch; returns what the epoch's row of the history shows beside the mean terms."""
+        return {}

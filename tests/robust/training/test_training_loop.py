@@ -227,8 +227,9 @@ def test_the_state_hooks_are_called_in_order(splits):
         def after_step(self, classifier: Classifier, state: State) -> None:
             calls.append("after")
 
-        def after_epoch(self, classifier: Classifier, state: State) -> None:
+        def after_epoch(self, classifier: Classifier, state: State, train_set: object) -> dict[str, float]:
             calls.append("epoch")
+            return {}
 
     fit(splits, Traced(training=Training(epochs=2, batch_size=150)))
     assert calls == ["before", "after", "before", "after", "epoch"] * 2
