@@ -79,6 +79,7 @@ def _judging(study: Study, built: Built, networks: Mapping[str, Built], data: Ma
     from robust.study import EvaluationEntry
     from tasks.calibrate import calibrate, calibrate_work
     from tasks.certify import certify, certify_works
+    from tasks.conformal import conformal, conformal_works
     from tasks.detect import detect, detect_work
     from tasks.diagnose import diagnose, diagnose_work
     from tasks.evaluate import evaluate, evaluate_works
@@ -100,6 +101,8 @@ def _judging(study: Study, built: Built, networks: Mapping[str, Built], data: Ma
             yield _explained("calibrate", calibrate, calibrate_work(study, built.id, fitted, shards, home))
         else:
             yield _miss(f"calibrate {built.id}", "evaluations of this network are missing")
+    for each in conformal_works(study, built, data).values():
+        yield _explained("conformal", conformal, each)
     for each in measure_works(study, built, data).values():
         yield _explained("measure", measure, each)
     if alone:

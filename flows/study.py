@@ -23,6 +23,7 @@ from tasks.assemble import (
 )
 from tasks.calibrate import calibrate, calibrate_work
 from tasks.certify import certify, certify_works
+from tasks.conformal import conformal, conformal_works
 from tasks.deploy import study_file
 from tasks.detect import detect, detect_work
 from tasks.diagnose import diagnose, diagnose_work
@@ -106,11 +107,13 @@ def _judge(outcome: Outcome, networks: Mapping[str, Built]) -> None:
 def _measure(outcome: Outcome, networks: Mapping[str, Built], home: Home) -> None:
     """Certificates, calibration from ledger rows, detection from one pass over each set, diagnostics, validity."""
     spec, data = outcome.study, outcome.data
-    certificates, calibrations, detections, diagnoses, measurements = {}, {}, {}, {}, {}
+    certificates, calibrations, sets, detections, diagnoses, measurements = {}, {}, {}, {}, {}, {}
     for name, built in networks.items():
         if spec.calibrators:
             fitting = list(outcome.fitting[name].values())
             calibrations[name] = calibrate.submit(calibrate_work(spec, name, fitting, outcome.judged[name], home))
+        for label, work in conformal_works(spec, built, data).items():
+            sets[name, label] = conformal.submit(work)
         checks = diagnose_work(spec, built, networks, data)
         if checks is not None:
             diagnoses[name] = diagnose.submit(checks)
@@ -123,6 +126,8 @@ def _measure(outcome: Outcome, networks: Mapping[str, Built], home: Home) -> Non
                 detections[name] = detect.submit(detect_work(spec, built, data))
     for (name, place), future in certificates.items():
         outcome.certified.setdefault(name, {})[place] = future.result()
+    for (name, label), future in sets.items():
+        outcome.conformal.setdefault(name, {})[label] = future.result()
     for (name, label), future in measurements.items():
         outcome.measured.setdefault(name, {})[label] = future.result()
     outcome.diagnosed.update({name: future.result() for name, future in diagnoses.items()})

@@ -24,6 +24,7 @@ from robust.claims.claim import Claim
 from robust.corruptions.corruption import Corruption
 from robust.datasets.dataset import DatasetSpec
 from robust.defences.defence import Defence
+from robust.detection.attacked import ScoreAttack
 from robust.detection.detector import Detector, ImageDetector
 from robust.diagnostics.diagnostic import Diagnostic
 from robust.method import LABEL, Method
@@ -118,8 +119,9 @@ class EvaluationEntry(_Named):
 
 
 class CalibratorEntry(_Named):
-    """A calibrator of the study."""
+    """A calibrator of the study; `on` limits those that need logits under noise, which cost hundreds of passes."""
 
+    selective = ("networks", "samples")
     method: Annotated[Calibrator | SetPredictor | SmoothedSetPredictor, _method("calibrator")]
 
 
@@ -211,6 +213,9 @@ class Study(BaseModel):
     calibrators: tuple[CalibratorEntry, ...] = ()
     detectors: tuple[DetectorEntry, ...] = ()
     ood: tuple[OodEntry, ...] = ()
+    score_attack: ScoreAttack | None = Field(
+        default=None, description="also judge each detector on out-of-distribution images that raise its score"
+    )
     certificates: tuple[CertificateEntry, ...] = ()
     defences: tuple[DefenceEntry, ...] = ()
     diagnostics: tuple[DiagnosticEntry, ...] = ()

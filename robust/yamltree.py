@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 Lines = dict[tuple[str | int, ...], int]
+MERGE = "tag:yaml.org,2002:merge"
 COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1_000_000, 20_000, 60
 
@@ -99,7 +100,11 @@ class _Builder:
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Tree]:
         found: dict[str, Tree] = {}
+        inherited: dict[str, Tree] = {}
         for key_node, value_node in node.value:
+            if key_node.tag == MERGE:
+                inherited = self._merged(value_node, depth) | inherited  # the first of two `<<` wins
+                continue
             key, line = self._scalar(key_node), key_node.start_mark.line + 1
             if not isinstance(key, str):
                 key = str(key_node.value)
@@ -107,6 +112,17 @@ class _Builder:
                 raise StudyError([f"{self.source}:{line}: {key}: stands twice in one mapping; keep one"])
             value = self.build(value_node, depth + 1)
             found[key] = Tree(value.value, line)
+        return inherited | found
+
+    def _merged(self, node: yaml.Node, depth: int) -> dict[str, Tree]:
+        """What `<<: *anchor` brings into a mapping: the mapping, or several of which the first wins."""
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        found: dict[str, Tree] = {}
+        for part in parts:
+            if not isinstance(part, yaml.MappingNode):
+                line = part.start_mark.line + 1
+                raise StudyError([f"{self.source}:{line}: study: << takes a mapping, for example <<: *recipe"])
+            found = self.build(part, depth + 1).value | found
         return found
 
     def _scalar(self, node: yaml.Node) -> Any:

@@ -19,8 +19,10 @@ from robust.attacks.attack import Attack
 from robust.diagnostics.masking import Diagnosis
 from robust.method import fraction_text
 from tasks.certify import certificate_rows
+from tasks.claims import claim_rows, evidence_of
 from tasks.home import Home
 from tasks.manifest import Manifest
+from tasks.measure import measured
 from tasks.networks import Built
 from tasks.store import Store
 from tasks.work import Work
@@ -40,6 +42,7 @@ class Outcome:
     last: dict[str, dict[tuple[str, int], Manifest]] = field(default_factory=dict)
     fitting: dict[str, dict[tuple[str, int], Manifest]] = field(default_factory=dict)
     calibrated: dict[str, Manifest] = field(default_factory=dict)
+    conformal: dict[str, dict[str, Manifest]] = field(default_factory=dict)
     detected: dict[str, Manifest] = field(default_factory=dict)
     diagnosed: dict[str, Manifest] = field(default_factory=dict)
     measured: dict[str, dict[str, Manifest]] = field(default_factory=dict)
@@ -212,13 +215,27 @@ def report_of(
         for network, manifest in source.items():
             found = json.loads(store.read(manifest.files[role]))
             tables[name] += [{"model": network, **row} for row in found]
+    for network, by_label in outcome.conformal.items():
+        for manifest in by_label.values():
+            rows_of = json.loads(store.read(manifest.files["rows"]))
+            tables["calibration"] += [{"model": network, **row} for row in rows_of]
+    found = measurements_of(outcome, store)
+    shown, costs = outcome.study.report, costs_of(outcome)
+    evidence_rows = evidence_of(outcome.study, rows, costs, {**tables, "measured": found["rows"]}, verdicts)
     report = build(
         description(outcome),
         rows,
-        costs=costs_of(outcome),
+        costs=costs,
+        measured=found["rows"],
+        figures=found["figures"],
+        pictures=found["pictures"],
+        claims=claim_rows(outcome.study, evidence_rows),
+        published=shown.published,
+        not_run=shown.not_run,
+        paper_figures=shown.paper_figures,
         verdicts=verdicts,
         evidence=evidence,
-        curves=[curve for found in diagnoses.values() for curve in found.curves],
+        curves=[curve for each in diagnoses.values() for curve in each.curves],
         examples=examples,
         environment=versions(),
         manifest=_inputs(outcome),
@@ -228,6 +245,16 @@ def report_of(
         **tables,
     )
     return {**report, "checkpoints": checkpoint_rows(outcome, rows, last), "settings": outcome.study.settings()}
+
+
+def measurements_of(outcome: Outcome, store: Store) -> dict[str, list[dict[str, Any]]]:
+    """Rows, figures and pictures of all diagnostics, in the study's order."""
+    found: dict[str, list[dict[str, Any]]] = {"rows": [], "figures": [], "pictures": []}
+    for network, by_label in outcome.measured.items():
+        for label, manifest in by_label.items():
+            for kind, rows in measured(manifest, network, label, store).items():
+                found[kind] += rows
+    return found
 
 
 def _inputs(outcome: Outcome) -> list[dict[str, Any]]:

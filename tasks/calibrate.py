@@ -47,11 +47,8 @@ def _set_rows(label: str, method: Any, fitting: Any, judged: dict[str, Any]) -> 
     """Conformal sets: coverage and size under every evaluation."""
     import torch
 
-    from robust.calibration.calibrator import SetPredictor
     from robust.calibration.conformal import set_summary
 
-    if not isinstance(method, SetPredictor):
-        raise ValueError(f"{label} needs logits under noise, which a study does not make yet; remove it")
     fitted = method.fit(*map(torch.from_numpy, fitting))
     return [
         {
@@ -78,16 +75,19 @@ def calibrate_work(
     study: Study, network: str, fitting: list[Manifest], judged: dict[tuple[str, int], Manifest], home: Home
 ) -> Work:
     """The calibration of one network from its evaluated shards."""
+    from robust.calibration.calibrator import SmoothedSetPredictor
+
+    entries = [e for e in study.calibrators if not isinstance(e.method, SmoothedSetPredictor)]
     reads = {f"calibrate/{i}": shard.files["rows"].sha256 for i, shard in enumerate(fitting)}
     reads |= {f"test/{label}/{i}": shard.files["rows"].sha256 for (label, i), shard in judged.items()}
     return calibrate.work(
         label=network,
         settings={
-            "calibrators": [{"label": e.label, "method": e.method.settings()} for e in study.calibrators],
+            "calibrators": [{"label": e.label, "method": e.method.settings()} for e in entries],
             "evaluations": list(dict.fromkeys(label for label, _ in judged)),
         },
         reads=reads,
-        roots=modules_behind(*(e.method for e in study.calibrators)),
+        roots=modules_behind(*(e.method for e in entries)),
         numerics=Numerics.of("cpu", "float64"),
         home=home,
     )

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
     from robust.classifier import Classifier
     from robust.datasets.dataset import Dataset
+    from robust.detection.attacked import ScoreAttack
+    from robust.randomness import Randomness
     from robust.study import Study
 
 FIT_SAMPLES = 10_000  # training samples that detectors are fitted on
 KEPT_SCORES = 2_000  # scores of each set that histograms are drawn from
 
 
-@cached_task("detect", version=1, roots=("robust.detection.metrics", "robust.detection.detector", "robust.ledger"))
+@cached_task("detect", version=1, roots=("robust.detection.metrics", "robust.detection.attacked", "robust.ledger"))
 def detect(work: Work, store: Store) -> Manifest:
     """Metrics {score, ood, auroc, aupr, fpr95, ...}, ledger rows of all scores, and samples for the histograms."""
     from robust.datasets.adapt import adapt
@@ -39,7 +41,7 @@ def detect(work: Work, store: Store) -> Manifest:
         label: adapt(split_of(settings, "test"), own.shape) for label, settings in work.context["ood"].items()
     }
     detectors = {entry["label"]: create("detector", entry["method"]) for entry in work.settings["detectors"]}
-    scores = _scores(classifier, split_of(work.context["dataset"], "train"), sets, detectors, work.settings["seed"])
+    scores = _scores(classifier, split_of(work.context["dataset"], "train"), sets, detectors, work.settings)
     rows, kept = [], []
     for detector, by_set in scores.items():
         inside = by_set[own.name].numpy()
@@ -49,9 +51,11 @@ def detect(work: Work, store: Store) -> Manifest:
             if name != own.name:
                 found = metrics.summary(inside, outside.numpy(), detector)
                 rows.append({"score": detector, "ood": name, "n": len(outside), **found})
+    # the attacked sets are judged like the others; the ledger holds the scores of the published images alone
+    plain = {detector: {name: by_set[name] for name in sets} for detector, by_set in scores.items()}
     with tempfile.TemporaryDirectory(dir=work.folder.cache) as folder:
         path = Path(folder) / "scores.parquet"
-        _write_ledger(scores, sets, path)
+        _write_ledger(plain, sets, path)
         ledger_rows = store.put(path, "scores.parquet")
     return work.manifest(
         files={
@@ -63,12 +67,18 @@ def detect(work: Work, store: Store) -> Manifest:
 
 
 def _scores(
-    classifier: Classifier, train: Dataset, sets: dict[str, Dataset], detectors: dict[str, Any], seed: int
+    classifier: Classifier, train: Dataset, sets: dict[str, Dataset], detectors: dict[str, Any], settings: Any
 ) -> dict[str, dict[str, Tensor]]:
-    """Scores by detector and set; one pass over each set gives the features that all detectors share."""
+    """Scores by detector and set; one pass over each set gives the features that all detectors share.
+
+    Where the study names a score attack, each outlier set stands there once more, moved until this detector likes it.
+    """
+    from robust.detection.attacked import ScoreAttack
     from robust.detection.detector import Detector, head_of
     from robust.randomness import Randomness
 
+    seed, given = settings["seed"], settings.get("score_attack")
+    attack = None if given is None else ScoreAttack.model_validate(given)
     fit_set = train.subset(slice(0, FIT_SAMPLES))
     features, logits, labels = _pass(classifier, fit_set)
     passes = {name: _pass(classifier, data) for name, data in sets.items()}
@@ -78,15 +88,38 @@ def _scores(
             head = head_of(classifier, features, logits) if detector.needs_head else None
             fitted = detector.fit_features(features, logits, labels, head)
             found[label] = {name: detector.score_features(f, z, fitted) for name, (f, z, _) in passes.items()}
-            continue
-        rng = Randomness.of(seed, fit_set.ids.tolist(), label)
-        fitted = detector.fit_images(classifier, *fit_set.batch(slice(None))[:2], rng)
-        found[label] = {
-            name: detector.score_images(
-                classifier, data.batch(slice(None))[0], fitted, Randomness.of(seed, data.ids.tolist(), label, name)
-            )
-            for name, data in sets.items()
-        }
+        else:
+            rng = Randomness.of(seed, fit_set.ids.tolist(), label)
+            fitted = detector.fit_images(classifier, *fit_set.batch(slice(None))[:2], rng)
+            found[label] = {
+                name: detector.score_images(
+                    classifier, data.batch(slice(None))[0], fitted, Randomness.of(seed, data.ids.tolist(), label, name)
+                )
+                for name, data in sets.items()
+            }
+        if attack is not None:
+            outliers = {name: data for name, data in sets.items() if name != next(iter(sets))}
+            found[label] |= _attacked(classifier, outliers, detector, fitted, attack, Randomness.of(seed, [], label))
+    return found
+
+
+def _attacked(
+    classifier: Classifier,
+    sets: dict[str, Dataset],
+    detector: Any,
+    fitted: dict[str, Tensor],
+    attack: ScoreAttack,
+    rng: Randomness,
+) -> dict[str, Tensor]:
+    """The scores of the outlier sets after the attack on this detector, under names of their own."""
+    from robust.randomness import Randomness
+
+    found = {}
+    for name, data in sets.items():
+        images, _, ids = data.subset(slice(0, attack.samples)).batch(slice(None))
+        draws = Randomness.of(rng.seed, ids, *rng.purpose, name)
+        x = images.to(classifier.device, classifier.dtype)
+        found[f"{name}, attacked {attack.threat}"] = attack.raised(classifier, detector, fitted, x, draws)[1].cpu()
     return found
 
 
@@ -127,6 +160,7 @@ def detect_work(study: Study, built: Built, data: Manifest) -> Work:
             **built.parts,
             "detectors": [{"label": e.label, "method": e.method.settings()} for e in study.detectors],
             "seed": study.evaluation_seed,
+            **({} if study.score_attack is None else {"score_attack": study.score_attack.model_dump(mode="json")}),
         },
         reads={
             "weights": built.weights(),

@@ -72,3 +72,9 @@ def finished(tmp_path_factory) -> Command:
     (folder / "out.txt").write_text(out)
     (folder / "err.txt").write_text(err)
     return command
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory) -> Command:
+    """A folder and a home of its own, with nothing in them yet."""
+    return Command(tmp_path_factory.mktemp("started"))
