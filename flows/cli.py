@@ -61,6 +61,42 @@ def run(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="module:function, NAME@weights.pt, a file, or models:/name@alias")],
+    dataset: Annotated[str, typer.Option(help="the name of a data set, or a folder of images")],
+    split: Annotated[str, typer.Option(help="test, train, select or calibrate")] = "test",
+    samples: Annotated[int | None, typer.Option(help="how many; default all")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="name or {name: pgd, steps: 40}; repeatable")] = None,
+    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1")] = None,
+    eps: Annotated[str | None, typer.Option(help="radius in units of the [0,1] image, such as 8/255")] = None,
+    seed: Annotated[int, typer.Option(help="keys the attacks' draws")] = 0,
+    gate: Annotated[list[str] | None, typer.Option(help="'linf 8/255 >= 45%': exit code 1 if not; repeatable")] = None,
+    until: Annotated[str | None, typer.Option(help="stop when every 95 % interval is this narrow: ±1%")] = None,
+    search_dtype: Annotated[str, typer.Option(help="fp32, or bf16 to search in low precision")] = "fp32",
+    certify_first: Annotated[bool, typer.Option(help="spend no attack on samples that a bound proves")] = True,
+    trust: Annotated[list[str] | None, typer.Option(metavar="FILE", help="its pickle may run code")] = None,
+    mean: Annotated[str | None, typer.Option(help="normalisation before the network, with commas")] = None,
+    std: Annotated[str | None, typer.Option(help="normalisation before the network, with commas")] = None,
+    classes: Annotated[str | None, typer.Option(help="the data's classes in the order of the outputs")] = None,
+    probe: Annotated[bool, typer.Option(help="find out what the network expects")] = True,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate any model: what it expects is found out, then attacks, validity checks, one report."""
+    from flows.evaluation import evaluate_model, half_width, numbers
+
+    settings = {
+        "model": model, "folder": os.getcwd(), "trust": trust or [], "dataset": dataset, "split": split,
+        "samples": samples, "attacks": attack or [], "norm": norm, "eps": eps, "seed": seed, "gates": gate or [],
+        "until": half_width(until), "search_dtype": search_dtype, "certify_first": certify_first, "probe": probe,
+        "mean": numbers("--mean", mean), "std": numbers("--std", std), "classes": classes.split(",") if classes else [],
+    }  # fmt: skip
+    if not evaluate_model(settings, _home(home), quiet, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def plan(
     study: Annotated[str, typer.Argument(help="a study file")],
     size: SizeOption = "cpu",
@@ -110,6 +146,60 @@ def report(
     from flows.report import rebuild
 
     typer.echo(str(rebuild(study, size, _home(home))))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="a study's name, or a report.json")],
+    second: Annotated[str, typer.Argument(metavar="B", help="the other")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two reports: settings, code, data, environment, and which samples flipped, with paired tests."""
+    from flows.operations import compare_two
+
+    typer.echo(str(compare_two(first, second, _home(home), as_json)))
+
+
+@app.command()
+def replay(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a study's name, a report.json, or an MLflow run id")],
+    home: Home = None,
+    into: Annotated[Path | None, typer.Option(help="an empty folder to replay in; default a temporary one")] = None,
+) -> None:
+    """Run a published report again in a clean home, and say `identical` or where it first differs."""
+    from flows.operations import replay_report
+
+    answer = replay_report(run, _home(home), into)
+    typer.echo(answer)
+    if answer != "identical":
+        raise typer.Exit(1)
+
+
+@app.command()
+def watch(
+    name: Annotated[str, typer.Argument(help="a registered model, for example robust-digits-mlp")],
+    alpha: Annotated[float, typer.Option(help="chance of a false alarm in a look")] = 0.01,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the registered champion on fresh seeds and data; exit code 1 if it fell by more than chance."""
+    from flows.operations import watch_model
+
+    typer.echo(str(watch_model(name, alpha, _home(home), as_json)))
+
+
+@app.command()
+def promote(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="STUDY, STUDY/NETWORK, or an MLflow run or model id")],
+    gate: Annotated[list[str] | None, typer.Option("--gate", "--set", help="name=value, or none; repeatable")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make a network the champion of its registered model if its report passes the gates."""
+    from flows.operations import promote_run
+
+    typer.echo(str(promote_run(run, gate or [], _home(home), as_json)))
 
 
 @app.command()

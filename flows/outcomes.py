@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+ASKED = ("UnknownName", "NotComparable", "GateError")  # of promote, watch, replay and compare
+
 
 class InputError(ValueError):
     """What was asked for cannot be; the message says what can."""
@@ -15,7 +17,7 @@ def exit_code(error: BaseException) -> int:
     names = {cls.__name__ for cls in type(error).__mro__}
     if "Contradiction" in names:
         return 3
-    if names & {"StudyError", "DatasetError", "UnknownMethod", "HomeError", "InputError"}:
+    if names & {"StudyError", "DatasetError", "UnknownMethod", "HomeError", "InputError", "ForeignError", *ASKED}:
         return 2
     if names & {"Interrupted", "KeyboardInterrupt"}:
         return 130

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import Built, classifier_of, default_device, one_thread, split_of
+from tasks.networks import Built, default_device, network_of, one_thread, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def conformal(work: Work, store: Store) -> Manifest:
 
     one_thread()
     settings, context = work.settings, work.context
-    classifier = classifier_of(settings, store.get(work.reads["weights"]), context["device"])
+    classifier = network_of(work, store)
     predictor = cast("SmoothedSetPredictor", create("calibrator", settings["calibrator"]))
     images, labels, ids = split_of(context["dataset"], "calibrate").batch(slice(0, settings["calibrate"]))
     fitted = predictor.fit(_noisy(predictor, classifier, images, ids, settings, "calibrate"), labels)
@@ -95,7 +95,7 @@ def conformal_works(study: Study, built: Built, data: Manifest) -> dict[str, Wor
                 "seed": study.evaluation_seed,
                 "batch": study.batch,
             },
-            reads={"weights": built.weights(), "calibrate": digests["calibrate"], "test": digests["test"]},
+            reads={**built.reads(), "calibrate": digests["calibrate"], "test": digests["test"]},
             roots=modules_behind(entry.method, *judged.values(), *built.methods),
             numerics=Numerics.of(device),
             context={"dataset": study.dataset.settings(), "device": device},

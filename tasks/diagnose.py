@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import Built, classifier_of, default_device, one_thread, split_of
+from tasks.networks import Built, classifier_of, data_of, default_device, network_of, one_thread
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ def diagnose(work: Work, store: Store) -> Manifest:
 
     one_thread()
     settings, context = work.settings, work.context
-    classifier = classifier_of(settings, store.get(work.reads["weights"]), context["device"])
+    classifier = network_of(work, store)
     surrogates = {
         name: classifier_of(parts, store.get(work.reads[f"surrogate/{name}"]), context["device"])
         for name, parts in context["surrogates"].items()
     }
-    images, labels, ids = split_of(context["dataset"], "test").batch(slice(0, LOOKED_AT * settings["samples"]))
+    images, labels, ids = data_of(work).batch(slice(0, LOOKED_AT * settings["samples"]))
     found = diagnose(
         classifier,
         images.to(classifier.device),
@@ -65,7 +65,7 @@ def diagnose_work(study: Study, built: Built, networks: Mapping[str, Built], dat
     threats = threats_of(study, built)
     if not threats or not study.validity:
         return None
-    reads = {"weights": built.weights(), "data": cast("dict[str, str]", data.facts["digests"])["test"]}
+    reads = {**built.reads(), "data": cast("dict[str, str]", data.facts["digests"])["test"]}
     surrogates = {}
     for other in networks.values():
         if other.trained.key != built.trained.key and other.network.seed == built.network.seed:

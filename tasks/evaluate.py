@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import Built, classifier_of, default_device, one_thread, split_of
+from tasks.networks import Built, classifier_of, data_of, default_device, network_of, one_thread, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def evaluate(work: Work, store: Store) -> Manifest:
 
     one_thread()
     settings = work.settings
-    classifier = classifier_of(settings, store.get(work.reads["weights"]), work.context["device"])
-    split = split_of(work.context["dataset"], work.context["split"])
+    classifier, split = network_of(work, store), data_of(work)
     images, labels, ids = split.batch(slice(settings["start"], settings["stop"]))
     evaluation = cast("Evaluation", create(("attack", "corruption"), settings["evaluation"]))
     if isinstance(evaluation, Attack) and evaluation.needs:
@@ -97,7 +96,7 @@ def evaluate_works(
                     "batch": study.batch,
                     "certify_first": study.certify_first,
                 },
-                reads={"weights": built.weights(checkpoint), "data": digests[split], **reads},
+                reads={**built.reads(checkpoint), "data": digests[split], **reads},
                 roots=modules_behind(method, *built.methods),
                 numerics=Numerics.of(device),
                 context={

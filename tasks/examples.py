@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import Built, classifier_of, one_thread, split_of
+from tasks.networks import Built, data_of, network_of, one_thread
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def examples(work: Work, store: Store) -> Manifest:
 
     one_thread()
     settings = work.settings
-    classifier = classifier_of(settings, store.get(work.reads["weights"]), work.context["device"])
-    split = split_of(work.context["dataset"], "test")
+    classifier, split = network_of(work, store), data_of(work)
     position = {int(sample): row for row, sample in enumerate(split.ids)}
     images, labels, ids = split.batch([position[sample] for sample in settings["samples"]])
     attack = cast("Attack", create("attack", settings["evaluation"]))
@@ -65,7 +64,7 @@ def examples_work(study: Study, built: Built, label: str, samples: list[int], da
             "certify_first": study.certify_first,
         },
         reads={
-            "weights": built.weights(),
+            **built.reads(),
             "data": cast("dict[str, str]", data.facts["digests"])["test"],
         },
         roots=modules_behind(method, *built.methods),

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
-from tasks.networks import Built, classifier_of, default_device, one_thread, split_of
+from tasks.networks import Built, default_device, network_of, one_thread, snapshot_networks, snapshots_of, split_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
     from robust.diagnostics.diagnostic import Diagnostic
     from robust.objectives.objective import Objective
     from robust.study import Study
-
-SNAPSHOT = "epoch-"  # role of a snapshot among the files of a training
 
 
 @cached_task("measure", version=1, roots=("robust.diagnostics.diagnostic", "robust.training"))
@@ -33,19 +30,14 @@ def measure(work: Work, store: Store) -> Manifest:
 
     one_thread()
     settings, context = work.settings, work.context
-    load = partial(classifier_of, settings, device=context["device"])
     objective = cast("Objective", create("objective", settings["objective"]))
-    epochs = {name: digest for name, digest in work.reads.items() if name.startswith(SNAPSHOT)}
     subject = Subject(
-        classifier=load(weights=store.get(work.reads["weights"])),
+        classifier=network_of(work, store),
         train=fitted_samples(objective, split_of(context["dataset"], "train"), settings["training_seed"]),
         test=split_of(context["dataset"], "test"),
         seed=settings["seed"],
         history=json.loads(store.read(work.reads["history"])),
-        snapshots={
-            int(name.removeprefix(SNAPSHOT)): partial(load, weights=store.get(digest))
-            for name, digest in sorted(epochs.items(), key=lambda item: int(item[0].removeprefix(SNAPSHOT)))
-        },
+        snapshots=snapshot_networks(work, store),
     )
     found = cast("Diagnostic", create("diagnostic", settings["diagnostic"])).measure(subject)
     buffer = io.BytesIO()
@@ -65,7 +57,6 @@ def measure_works(study: Study, built: Built, data: Manifest) -> dict[str, Work]
     digests = cast("dict[str, str]", data.facts["digests"])
     device = default_device()
     files = built.trained.files
-    snapshots = {role: file.sha256 for role, file in files.items() if role.startswith(SNAPSHOT)}
     return {
         entry.label: measure.work(
             label=f"{built.id}/{entry.label}",
@@ -77,11 +68,11 @@ def measure_works(study: Study, built: Built, data: Manifest) -> dict[str, Work]
                 "seed": study.evaluation_seed,
             },
             reads={
-                "weights": built.weights(),
+                **built.reads(),
                 "history": files["history"].sha256,
                 "train": digests["train"],
                 "test": digests["test"],
-                **snapshots,
+                **snapshots_of(built.trained),
             },
             roots=modules_behind(entry.method, *built.methods),
             numerics=Numerics.of(device),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,11 +13,15 @@ from robust.method import canonical_json
 if TYPE_CHECKING:
     from robust.classifier import Classifier
     from robust.datasets.dataset import Dataset, Split
+    from robust.defences.defence import Material
     from robust.method import Method
     from robust.study import Network
     from tasks.home import Home
     from tasks.manifest import Manifest
+    from tasks.store import Store
     from tasks.work import Work
+
+SNAPSHOT = "epoch-"  # role of a snapshot among the files of a training
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,12 @@ class Built:
         """The settings that `classifier_of` rebuilds it from."""
         parts = {name: self.training.settings[name] for name in ("model", "inputs")}
         defence = self.network.defence
-        return parts if defence is None else {**parts, "defence": defence.method.settings()}
+        if defence is None:
+            return parts
+        parts["defence"] = defence.method.settings()
+        if defence.method.needs:
+            parts["fitted_to"] = {"objective": self.training.settings["objective"], "seed": self.network.seed}
+        return parts
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -50,10 +59,25 @@ class Built:
         """Digest of the weights: `best` or `last`."""
         return self.trained.files[checkpoint].sha256
 
+    def reads(self, checkpoint: str = "best") -> dict[str, str]:
+        """Digests of the weights, and of what its defence is fitted to."""
+        found = {"weights": self.weights(checkpoint)}
+        needs = self.network.defence.method.needs if self.network.defence else ()
+        if "train" in needs:
+            found["train"] = self.training.reads["train"]
+        if "snapshots" in needs:
+            found |= snapshots_of(self.trained)
+        return found
+
     @property
     def home(self) -> Home:
         """Where its tasks work."""
         return self.training.folder
+
+
+def snapshots_of(trained: Manifest) -> dict[str, str]:
+    """Digests of the weights after the epochs that were kept, by role `epoch-<number>`."""
+    return {role: file.sha256 for role, file in trained.files.items() if role.startswith(SNAPSHOT)}
 
 
 def split_of(settings: Mapping[str, Any], split: Split) -> Dataset:
@@ -71,10 +95,13 @@ def _split(settings: str, split: Split) -> Dataset:
     return cast("DatasetSpec", create("dataset", json.loads(settings))).load(split)
 
 
-def classifier_of(settings: Mapping[str, Any], weights: Path, device: str) -> Classifier:
+def classifier_of(
+    settings: Mapping[str, Any], weights: Path, device: str, material: Material | None = None
+) -> Classifier:
     """A trained classifier in eval mode without gradients to its weights: settings hold `model`, `inputs`, `defence`.
 
-    Built anew for every call: tasks run in threads, and a module shared between threads is shared state.
+    `material` is what the defence is fitted to, where it needs any. Built anew for every call: tasks run in threads,
+    and a module shared between threads is shared state.
     """
     from robust.checkpoint import load_weights
     from robust.defences.defence import Defence
@@ -87,7 +114,51 @@ def classifier_of(settings: Mapping[str, Any], weights: Path, device: str) -> Cl
     classifier = classifier.to(device).eval().requires_grad_(False)
     if settings.get("defence") is None:
         return classifier
-    return cast("Defence", create("defence", settings["defence"])).wrap(classifier)
+    defence = cast("Defence", create("defence", settings["defence"]))
+    return (defence.bind(classifier, material) if material else defence).wrap(classifier)
+
+
+def material_of(work: Work, store: Store) -> Material | None:
+    """What the defence of a task's network is fitted to: training samples and snapshots; None where it needs none."""
+    from robust.defences.defence import Material
+    from robust.objectives.objective import Objective
+    from robust.registry import create
+    from robust.training import fitted_samples
+
+    fitted = work.settings.get("fitted_to")
+    if fitted is None:
+        return None
+    objective = cast("Objective", create("objective", fitted["objective"]))
+    train = split_of(work.context["dataset"], "train")
+    return Material(fitted_samples(objective, train, fitted["seed"]), snapshot_networks(work, store))
+
+
+def snapshot_networks(work: Work, store: Store) -> dict[int, Callable[[], Classifier]]:
+    """Epoch -> the undefended network as it was after that epoch, for the snapshots that the task reads."""
+    parts = {name: work.settings[name] for name in ("model", "inputs")}
+    epochs = {int(role.removeprefix(SNAPSHOT)): sha for role, sha in work.reads.items() if role.startswith(SNAPSHOT)}
+    return {
+        epoch: partial(classifier_of, parts, store.get(sha), work.context["device"])
+        for epoch, sha in sorted(epochs.items())
+    }
+
+
+def network_of(work: Work, store: Store) -> Classifier:
+    """The classifier that a task is about: a trained one out of the store, or somebody's, loaded from where it lies."""
+    if "foreign" in work.settings:
+        from tasks.foreign import classifier_again
+
+        return classifier_again(work)
+    weights, material = store.get(work.reads["weights"]), material_of(work, store)
+    return classifier_of(work.settings, weights, work.context["device"], material)
+
+
+def data_of(work: Work) -> Dataset:
+    """The split that a task is about (test unless it says otherwise), in the shape that its network takes."""
+    from robust.datasets.adapt import adapt
+
+    data = split_of(work.context["dataset"], work.context.get("split", "test"))
+    return adapt(data, tuple(work.settings["foreign"]["shape"])) if "foreign" in work.settings else data
 
 
 def default_device() -> str:

@@ -72,6 +72,16 @@ def find(store: Store, work: Work) -> Manifest | None:
     return None if content is None else explain(store, work).manifest
 
 
+def last_parts(store: Store, task: str, label: str) -> dict[str, Any] | None:
+    """What the key of the last work of that label was computed from; None if there was none, or the note is damaged."""
+    content = store.load(_latest(store, Work(task=task, label=label)))
+    try:
+        parts: dict[str, Any] | None = None if content is None else json.loads(content)["parts"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return parts
+
+
 def _verify(store: Store, role: str, sha256: str) -> None:
     try:
         store.verify(sha256)

@@ -96,10 +96,22 @@ def train_works(study: Study, data: Manifest, home: Home) -> dict[str, Work]:
                 "inputs": data.facts["inputs"],
                 "seed": network.seed,
             },
-            reads={"train": digests["train"], "select": digests["select"]},
+            reads={"train": digests["train"], "select": digests["select"], **_other_sets(objective)},
             roots=modules_behind(model, objective, study.dataset),
             numerics=Numerics.of(device, objective.training.precision),
             context={"dataset": study.dataset.settings(), "device": device, "threads": threads()},
             home=home,
         )
     return works
+
+
+def _other_sets(objective: Objective) -> dict[str, str]:
+    """Digests of further data sets that an objective is fitted to, such as outliers, by field."""
+    from robust.datasets.dataset import DatasetSpec
+
+    given = {field: getattr(objective, field) for field in type(objective).model_fields}
+    return {
+        f"set/{field}": split_of(value.settings(), "train").digest
+        for field, value in given.items()
+        if isinstance(value, DatasetSpec)
+    }

@@ -29,13 +29,13 @@ def test_the_pinned_deployments_are_there_and_queue_behind_themselves():
         assert all(schedule["cron"].count(" ") == 4 for schedule in entry["schedules"])
 
 
-@pytest.mark.parametrize("entry", FILE["deployments"], ids=lambda entry: entry["name"])
+@pytest.mark.parametrize("entry", FILE["deployments"], ids=lambda entry: f"{entry['entrypoint']}/{entry['name']}")
 def test_parameters_are_those_of_the_flow_and_studies_exist(entry):
     module, _, name = entry["entrypoint"].rpartition(".")
     flow = getattr(importlib.import_module(module), name)
     assert set(entry["parameters"]) <= set(inspect.signature(flow.fn).parameters)
     assert flow.validate_parameters(entry["parameters"])
-    assert all((ROOT / study).is_file() for study in entry["parameters"]["studies"])
+    assert all((ROOT / study).is_file() for study in entry["parameters"].get("studies", []))
 
 
 def test_without_a_server_deploy_says_what_to_do(tmp_path, monkeypatch):
