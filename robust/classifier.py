@@ -6,6 +6,7 @@ the same classifier with a meter on it: the evaluation hands that to attacks, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -84,13 +85,14 @@ class Classifier(nn.Module):
         fixed-step copy of an adaptive solver; `through`: the same values, differentiated through a test-time loop.
         """
         declare = getattr(self.module, "gradient_views", None)
-        return {name: self._twin(module) for name, module in declare().items()} if callable(declare) else {}
+        return {name: self.twin(module) for name, module in declare().items()} if callable(declare) else {}
 
-    def _twin(self, module: nn.Module) -> Classifier:
+    def twin(self, module: nn.Module) -> Classifier:
+        """Another module behind this classifier's normalisation."""
         if isinstance(module, Classifier):
             return module
         twin = Classifier(module, num_classes=self.num_classes)
-        twin.mean, twin.std = self.mean, self.std
+        twin.mean, twin.std, twin._scaled = self.mean, self.std, self._scaled
         return twin
 
     def select(self, rows: Tensor) -> Classifier:
@@ -184,6 +186,11 @@ class Metered(Classifier):
 
     def _count_backward(self, rows: Tensor, copies: int) -> None:
         self.backwards[rows] += copies
+
+
+def averaged(logits: Tensor) -> Tensor:
+    """Log of the mean probability over the first axis: [M,N,K] -> [N,K], the logits of an ensemble."""
+    return logits.log_softmax(2).logsumexp(0) - math.log(len(logits))
 
 
 def last_linear(module: nn.Module) -> nn.Linear:

@@ -29,7 +29,7 @@ def learning_rate(training: Training, step: int, total: int, per_epoch: int) -> 
     """The learning rate of a step: a function of the step alone, so nothing of it needs saving.
 
     Linear from 0 over the first `warmup` of all steps (one-cycle: over 0.3 where warmup is 0), then constant, or
-    cosine or linear (one-cycle) to 0, or lr gamma^k after k milestones.
+    cosine (`cycles` times over) or linear (one-cycle) to 0, or lr gamma^k after k milestones.
     """
     rise = training.warmup or (0.3 if training.schedule == "one-cycle" else 0.0)
     rising = rise * total
@@ -37,6 +37,7 @@ def learning_rate(training: Training, step: int, total: int, per_epoch: int) -> 
         return training.lr * (step + 1) / (math.floor(rising) + 1)
     left = (step - rising) / max(1.0, total - rising)
     if training.schedule == "cosine":
+        left = left * training.cycles % 1.0
         return training.lr * (1 + math.cos(math.pi * left)) / 2
     if training.schedule == "one-cycle":
         return training.lr * (1 - left)

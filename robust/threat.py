@@ -158,6 +158,28 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     return torch.zeros_like(flat).scatter(1, best, flat.gather(1, best).sign()).view_as(gradient)
 
 
+def steepest_in(gradient: Tensor, p: float) -> Tensor:
+    """Direction of unit l_p norm, 1 <= p <= inf, that increases a linear function fastest, [N,C,H,W].
+
+    d_i = sign(g_i) (|g_i| / |g|_q)^(q-1) with 1/p + 1/q = 1 attains max over |d|_p <= 1 of <g, d> = |g|_q, the dual
+    norm (Hoelder's inequality with equality). p = inf, 2 and 1 are `steepest`; 0 where the gradient is.
+
+    Raises:
+        ValueError: if p is below 1, where no dual norm exists.
+    """
+    if not p >= 1:
+        raise ValueError(f"steepest_in needs p >= 1, got {p}: below 1 there is no norm")
+    named = {math.inf: "linf", 2.0: "l2", 1.0: "l1"}.get(float(p))
+    if named:
+        return steepest(gradient, named)
+    conjugate = p / (p - 1)
+    size = gradient.flatten(1).abs()
+    # scale first: powers of small gradients vanish in float32
+    size = size / size.amax(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+    dual = torch.linalg.vector_norm(size, ord=conjugate, dim=1, keepdim=True).clamp_min(1e-12)
+    return gradient.sign() * ((size / dual) ** (conjugate - 1)).view_as(gradient)
+
+
 def project_l1_box(delta: Tensor, origin: Tensor, radius: Tensor) -> Tensor:
     """Euclidean projection of delta onto {|d|_1 <= radius, 0 <= origin + d <= 1}.
 

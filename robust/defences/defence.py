@@ -8,23 +8,43 @@ ways to differentiate it as views of the classifier that it returns (`Classifier
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
 from robust.classifier import Classifier
+from robust.datasets.dataset import Dataset
 from robust.method import Method
 from robust.randomness import generator
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a defence may be fitted to.
+
+    Attributes:
+        train: the samples that the network was fitted to, with the labels it was given.
+        snapshots: epoch -> the network as it was after that epoch; the epochs are those of `training.snapshots`.
+    """
+
+    train: Dataset | None = None
+    snapshots: Mapping[int, Callable[[], Classifier]] = field(default_factory=dict)
 
 
 class Defence(Method):
     """Base of all test-time defences."""
 
     kind: ClassVar[str] = "defence"
+    needs: ClassVar[tuple[str, ...]] = ()  # what `bind` must bring: "train", "snapshots"
+
+    def bind(self, classifier: Classifier, material: Material) -> Self:
+        """The defence made ready for this classifier: fitted to its training data, or holding its snapshots."""
+        return self
 
     @abstractmethod
     def wrap(self, classifier: Classifier) -> Classifier:

@@ -88,7 +88,9 @@ class Training(BaseModel):
     label_noise: float = Field(
         default=0.0, ge=0, le=1, description="share of training labels replaced by another class, drawn per sample"
     )
-    snapshots: tuple[int, ...] = Field(default=(), description="epochs after which the weights are kept beside the best")
+    snapshots: tuple[int, ...] = Field(
+        default=(), description="epochs after which the weights are kept beside the best"
+    )
     restarts: int = Field(
         default=0, ge=0, description="times that a diverged training goes back to its last good epoch, with other draws"
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from robust.randomness import Randomness
-from robust.threat import ThreatModel, norm_of, project_l1_box, steepest
+from robust.threat import ThreatModel, norm_of, project_l1_box, steepest, steepest_in
 
 NORMS = ("linf", "l2", "l1")
 torch.manual_seed(0)
@@ -76,6 +76,26 @@ def test_steepest_step_is_the_dual_norm_maximiser(norm):
     torch.testing.assert_close(
         (step * gradient).flatten(1).sum(1), torch.linalg.vector_norm(gradient.flatten(1), ord=dual, dim=1)
     )
+
+
+@pytest.mark.parametrize("p", [1, 1.2, 1.5, 2, 3, 10, torch.inf])
+def test_steepest_step_of_any_norm_reaches_the_dual_norm(p):
+    gradient = torch.randn(6, 1, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    step = steepest_in(gradient, p)
+    conjugate = torch.inf if p == 1 else 1 / (1 - 1 / p)
+    torch.testing.assert_close(torch.linalg.vector_norm(step.flatten(1), ord=p, dim=1), torch.ones(6).double())
+    reached = (gradient * step).flatten(1).sum(1)
+    torch.testing.assert_close(reached, torch.linalg.vector_norm(gradient.flatten(1), ord=conjugate, dim=1))
+
+
+def test_steepest_step_of_any_norm_is_known_by_hand_and_needs_a_norm():
+    gradient = torch.tensor([[[[3.0, -4.0, 0.0]]]])  # p = 3: q = 3/2, so |d| goes as the square root of |g|
+    expected = torch.tensor([[[[3**0.5, -2.0, 0.0]]]]) / (3**1.5 + 8) ** (1 / 3)
+    torch.testing.assert_close(steepest_in(gradient, 3), expected)
+    torch.testing.assert_close(steepest_in(1e-30 * gradient, 3), expected)
+    assert not steepest_in(0 * gradient, 1.5).any()
+    with pytest.raises(ValueError, match="p >= 1"):
+        steepest_in(gradient, 0.5)
 
 
 def test_steepest_survives_tiny_and_zero_gradients():
