@@ -29,7 +29,7 @@ def run_studies(
     """Run study files and folders of them; returns the path of the last report."""
     check_runner(runner)
     files = study_files(studies)
-    _show_progress(quiet)
+    show_progress(quiet)
     place = activate(Home(home))
     if not os.environ.get("ROBUST_DEBUG"):  # the command line says once what went wrong; the server keeps the log
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
@@ -88,7 +88,8 @@ def json_lines(report: dict[str, Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in report["evaluations"])
 
 
-def _show_progress(quiet: bool) -> None:
+def show_progress(quiet: bool) -> None:
+    """Progress as plain lines on standard error; nothing when quiet."""
     log = logging.getLogger("robust.progress")
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     if not log.handlers:

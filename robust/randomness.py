@@ -43,7 +43,8 @@ class Randomness:
     @classmethod
     def of(cls, seed: int, ids: Sequence[int] | Tensor | np.ndarray, *purpose: object) -> Randomness:
         """Randomness for these sample ids."""
-        return cls(int(seed), tuple(int(i) for i in ids), tuple(map(str, purpose)))
+        plain = ids if isinstance(ids, Sequence) else ids.tolist()  # at once: a tensor's elements are slow one by one
+        return cls(int(seed), tuple(map(int, plain)), tuple(map(str, purpose)))
 
     def fork(self, *purpose: object) -> Randomness:
         """The same samples, another purpose: independent draws."""

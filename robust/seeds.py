@@ -111,7 +111,7 @@ def difference(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0, level
         p = float(mcnemar_midp(only_first, only_second))
         return Difference(samples.estimate, samples, None, p, only_first, only_second)
     p = _paired_t(a.mean(0) - b.mean(0))
-    return Difference(samples.estimate, samples, _over_seeds(a.mean(1), b.mean(1), level), p, None, None)
+    return Difference(samples.estimate, samples, welch(a.mean(1), b.mean(1), level), p, None, None)
 
 
 def difference_sentence(found: Difference, first: str, second: str, what: str = "accuracy") -> str:
@@ -134,7 +134,7 @@ def difference_sentence(found: Difference, first: str, second: str, what: str = 
     return f"{size}: the difference is not larger than both the variation over samples and over seeds; {tail}."
 
 
-def _over_seeds(first: npt.NDArray, second: npt.NDArray, level: float) -> Interval | None:
+def welch(first: npt.NDArray, second: npt.NDArray, level: float = 0.95) -> Interval | None:
     """Welch's interval of the difference of two means over seeds; None unless both were trained twice or more."""
     if min(len(first), len(second)) < 2:
         return None

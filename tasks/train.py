@@ -111,7 +111,7 @@ def _other_sets(objective: Objective) -> dict[str, str]:
 
     given = {field: getattr(objective, field) for field in type(objective).model_fields}
     return {
-        f"set/{field}": split_of(value.settings(), "train").digest
+        f"set/{field}": split_of(value.settings(), getattr(objective, "part", "train")).digest
         for field, value in given.items()
         if isinstance(value, DatasetSpec)
     }

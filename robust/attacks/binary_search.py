@@ -80,6 +80,10 @@ class BinarySearch(SmallestDistance):
             probes = {s: (low[s] + high[s]) // 2 for s in probes if high[s] - low[s] > 1}
         return nearest.images
 
+    def wrong(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+        """Whether each image counts as a success, [N]: one forward pass."""
+        return wrong_at(classifier, images, labels)
+
     def _cell(self, distance: float) -> int:
         """The smallest grid radius k that covers a distance, up to float32 rounding."""
         if distance == float("inf"):
@@ -104,4 +108,4 @@ class BinarySearch(SmallestDistance):
             view, origin, truth = classifier.select(rows), images[rows], labels[rows]
             found = attack.perturb(view, origin, truth, rng.select(rows.cpu()).fork("radius", cell))
             found = found.clamp(0.0, 1.0)
-            nearest.offer(found, wrong_at(view, found, truth), rows)
+            nearest.offer(found, self.wrong(view, found, truth), rows)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from robust.report import curves as lines
 from robust.report import distributions
 from robust.report.accuracy import Outcomes, collect, evaluation_rows, group_rows, worst_case_rows
+from robust.report.bars import accuracy_bars
 from robust.report.cells import Cells, Plan
 from robust.report.document import (
     CalibrationRow,
@@ -24,10 +25,14 @@ from robust.report.document import (
     tidy,
 )
 from robust.report.examples import example_rows
+from robust.report.measured import diagnostic_figures, measured_rows, picture_rows
 from robust.report.pairs import difference_rows
+from robust.report.paper import not_run_rows, paper_figure_rows, tagged
+from robust.report.published import published_rows
 from robust.report.samples import class_rows, sample_rows
 from robust.report.summary import question, summary, threat_sentences
 
+AnyRow = TypeVar("AnyRow", bound=Row)
 Rows = Iterable[Mapping[str, Any]]
 
 
@@ -50,6 +55,12 @@ def build(
     manifest: Rows = (),
     commands: Iterable[str] = (),
     volatile: Mapping[str, Any] | None = None,
+    measured: Rows = (),
+    figures: Rows = (),
+    pictures: Rows = (),
+    published: Rows = (),
+    not_run: Rows = (),
+    paper_figures: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The content of report.json, schema 1. Same arguments, same document.
 
@@ -64,7 +75,7 @@ def build(
         detection: rows of metrics.
         scores: `{model, score, set, inside, values[]}` for the detection histograms.
         certificates: `{model, name, norm, eps, n, verified, falsified, unknown}`.
-        claims: `{id, question, verdict, ...}`.
+        claims: `{id, question, verdict, reason, effect, low, high, unit, attack, seeds, cost, section, rows[]}`.
         history: `{model, epoch, loss, accuracy, ...}`, one row an epoch.
         evidence: `{model, evaluation, check, value, passed, detail}`, the checks behind the verdicts.
         curves: further line figures: `{id, title, x_label, y_label, series[{label, x[], y[]}]}`.
@@ -74,6 +85,15 @@ def build(
         manifest: `{path, sha256, size}` of what the report was made from.
         commands: what reproduces it.
         volatile: seconds, dates, hosts, run ids: nothing else in the document may hold these.
+        measured: the diagnostics' rows: `{model, diagnostic, quantity, value}`, optionally `epoch, at, of, n, low,
+            high`.
+        figures: the diagnostics' figures: `{model, diagnostic, id, title, series[]}` and optional keys of `FigureRow`;
+            `paper` names the published figure that one draws again.
+        pictures: the diagnostics' grids: `{model, diagnostic, id, title, caption, images, columns, paper?}`.
+        published: published numbers: `{table, row, column, published, source, group, evaluation, strong, quantity}`;
+            ours are filled in (see `published_rows`).
+        not_run: `{figure, reason}`: published figures and series that are absent.
+        paper_figures: ids of the published figures that the report lists with links.
 
     Raises:
         ReportError: if ledger and study do not fit.
@@ -84,17 +104,28 @@ def build(
     outcomes = collect(cells, plan, verdicts)
     dataset = _dataset(study, outcomes)
     groups = group_rows(outcomes)
-    calibrated = [CalibrationRow.model_validate(tidy(dict(row))) for row in calibration]
+    calibrated = _valid(CalibrationRow, calibration)
+    detected = _valid(DetectionRow, detection)
+    trained = list(history)
+    findings = measured_rows(measured, plan)
+    grids, grids_left_out = picture_rows(pictures)
+    absent = not_run_rows(not_run)
+    beside = published_rows(published, outcomes, findings, trained)
     fragile, sturdy = sample_rows(outcomes)
-    pictures, left_out = example_rows(examples, plan)
-    figures = [
+    attacked, left_out = example_rows(examples, plan)
+    wanted = list(paper_figures)
+    own = [
         *lines.accuracy_curves(outcomes),
         *lines.trade_off(outcomes),
+        *accuracy_bars(outcomes, groups),
         *distributions.reliability(outcomes, calibrated),
         *distributions.detection(scores),
-        *lines.training(history, [row["id"] for row in plan.models]),
+        *lines.training(trained, [row["id"] for row in plan.models]),
         *lines.further(curves),
     ]
+    drawn = _distinct([*tagged(own, wanted), *diagnostic_figures(figures)])
+    tables: dict[str, Sequence[Any]] = {"detection": detected, "measured": findings}
+    tables |= {"published": beside, "groups": groups}
     report = Report(
         study=str(study["name"]),
         size=str(study.get("size", "cpu")),
@@ -103,28 +134,39 @@ def build(
         summary=summary(outcomes, groups, dataset),
         threat=threat_sentences(study, outcomes),
         dataset=dataset,
-        models=[ModelRow.model_validate(tidy(row)) for row in plan.models],
+        models=_valid(ModelRow, plan.models),
         evaluations=evaluation_rows(outcomes),
         worst_case=worst_case_rows(outcomes),
         groups=groups,
         differences=difference_rows(outcomes),
         calibration=calibrated,
-        detection=[DetectionRow.model_validate(tidy(dict(row))) for row in detection],
-        certificates=[CertificateRow.model_validate(tidy(dict(row))) for row in certificates],
-        claims=[ClaimRow.model_validate(tidy(dict(row))) for row in claims],
-        evidence=[Row.model_validate(tidy(dict(row))) for row in evidence],
+        detection=detected,
+        certificates=_valid(CertificateRow, certificates),
+        claims=_valid(ClaimRow, claims),
+        evidence=_valid(Row, evidence),
         classes=class_rows(outcomes, dataset.classes),
         fragile=fragile,
         sturdy=sturdy,
-        examples=pictures,
+        examples=attacked,
         examples_left_out=left_out,
-        figures=_distinct(figures),
+        figures=drawn,
+        measured=findings,
+        pictures=grids,
+        pictures_left_out=grids_left_out,
+        published=beside,
+        paper_figures=paper_figure_rows(wanted, drawn, grids, tables, absent),
+        not_run=absent,
         environment={str(key): str(value) for key, value in sorted((environment or {}).items())},
-        manifest=[Row.model_validate(tidy(dict(row))) for row in manifest],
+        manifest=_valid(Row, manifest),
         commands=[str(command) for command in commands],
         volatile=tidy({**(volatile or {}), **_seconds(costs)}),
     )
     return plain(report)
+
+
+def _valid(kind: type[AnyRow], rows: Rows) -> list[AnyRow]:
+    """Rows of the schema; pydantic names the row's field that does not fit."""
+    return [kind.model_validate(tidy(dict(row))) for row in rows]
 
 
 def _dataset(study: Mapping[str, Any], outcomes: Outcomes) -> DatasetRow:

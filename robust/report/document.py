@@ -155,6 +155,62 @@ class ClaimRow(Row):
     attack: str | None = None
     seeds: int | list[int] | None = None
     section: str | None = None
+    reason: str = ""
+    unit: str = ""
+    cost: float | None = None  # passes per sample of the attacks that it rests on
+    rows: list[dict[str, Any]] = []  # the small table behind it
+
+
+class MeasuredRow(Row):
+    """One number that a diagnostic found of one network."""
+
+    model: str
+    diagnostic: str
+    quantity: str
+    value: float | None = None
+    group: str = ""
+    seed: int | None = None
+    of: str | None = None  # which series
+    at: float | None = None  # a size or a step count
+    epoch: int | None = None
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class PublishedRow(Row):
+    """A published number beside ours: under the published protocol, and under a strong one."""
+
+    table: str
+    row: str
+    column: str
+    published: float | str | None
+    source: str = ""
+    quantity: str = ""
+    group: str = ""
+    evaluation: str = ""
+    ours: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: int | None = None
+    verdict: Verdict | None = None
+    strong_evaluation: str = ""
+    strong: float | None = None
+    strong_low: float | None = None
+    strong_high: float | None = None
+    strong_verdict: Verdict | None = None
+    reason: str = ""  # why a number of ours is missing
+
+
+class PaperFigureRow(Row):
+    """A figure that a paper shows: where it stands here, or why it is absent."""
+
+    id: str
+    title: str
+    figures: list[str] = []
+    pictures: list[str] = []
+    section: str = ""
+    reason: str = ""
 
 
 class Series(BaseModel):
@@ -163,7 +219,7 @@ class Series(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: str
-    mark: Literal["line", "steps", "points", "bars", "histogram"] = "line"
+    mark: Literal["line", "steps", "points", "bars", "histogram", "rule"] = "line"  # rule: a vertical line at each x
     colour: int = 0
     dash: int = 0
     direct: bool = True  # labelled at its end in the figure
@@ -172,6 +228,7 @@ class Series(BaseModel):
     low: list[float] | None = None
     high: list[float] | None = None
     count: list[int] | None = None
+    width: float | None = None  # of bars, in units of x; default: nearly their distance
 
 
 class FigureRow(BaseModel):
@@ -192,6 +249,10 @@ class FigureRow(BaseModel):
     diagonal: bool = False
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+    x_ticks: list[str] = []  # names of the positions 0, 1, 2... on a scale of categories
+    paper: str = ""  # the published figure that it draws again
+    model: str = ""  # the network that it was measured of, if it is one network's
+    kind: str = ""  # shared by the same figure of several networks
     series: list[Series]
 
 
@@ -208,6 +269,20 @@ class ExampleRow(Row):
     perturbation: str
     adversarial: str
     magnified: float
+
+
+class PictureRow(Row):
+    """A grid of images as one PNG data URI."""
+
+    id: str
+    model: str
+    diagnostic: str
+    title: str
+    caption: str = ""
+    paper: str = ""
+    image: str
+    width: int
+    height: int
 
 
 class Report(BaseModel):
@@ -239,6 +314,12 @@ class Report(BaseModel):
     examples: list[ExampleRow]
     examples_left_out: int
     figures: list[FigureRow]
+    measured: list[MeasuredRow] = []
+    pictures: list[PictureRow] = []
+    pictures_left_out: int = 0
+    published: list[PublishedRow] = []
+    paper_figures: list[PaperFigureRow] = []
+    not_run: list[Row] = []
     environment: dict[str, str]
     manifest: list[Row]
     commands: list[str]
@@ -247,7 +328,7 @@ class Report(BaseModel):
     volatile: dict[str, Any]
 
 
-def plain(report: Report) -> dict[str, Any]:
+def plain(report: BaseModel) -> dict[str, Any]:
     """The report as JSON data.
 
     Raises:

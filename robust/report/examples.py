@@ -93,12 +93,12 @@ def magnification(delta: npt.NDArray[np.int64], entry: Mapping[str, Any]) -> flo
     return max(1.0, float(np.floor(127 / largest))) if largest > 0 else 1.0
 
 
-def png(image: npt.NDArray[np.uint8]) -> str:
-    """An image [C,H,W] with 1 or 3 channels (others are averaged) as a PNG data URI, at most 96 pixels long."""
+def png(image: npt.NDArray[np.uint8], largest: int = LARGEST) -> str:
+    """An image [C,H,W] with 1 or 3 channels (others are averaged) as a PNG data URI, at most `largest` pixels long."""
     pixels = image if len(image) in (1, 3) else image.mean(0, keepdims=True).astype(np.uint8)
     picture = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    if max(picture.size) > LARGEST:
-        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    if max(picture.size) > largest:
+        picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -10,6 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -26,6 +27,7 @@ MARKERS = "os^DvPX"
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 2), (1, 1.5), (6, 2, 1, 2))
 WIDTH, HEIGHT = 4.5, 3.1  # inches
 FONT = 9.0
+CLOUD = 800  # points of a cloud that are drawn; the CSV has all
 LABELLED = 12  # series that get a label at their end; more would cover each other
 
 STYLE: dict[Any, Any] = {
@@ -61,9 +63,10 @@ def draw(figure: FigureRow) -> str:
         drawing = Figure(figsize=(WIDTH, HEIGHT))
         counted = [s for s in figure.series if s.mark == "bars" and s.count]
         margin = _label_margin(figure)
-        bottom = 0.34 if counted else 0.155
+        bottom = 0.34 if counted else _tick_room(figure)
         axes = drawing.add_axes((0.125, bottom, 0.86 - margin, 0.965 - bottom))
         _frame(axes, figure)
+        _ticks(axes, figure)
         for series in figure.series:
             _MARKS[series.mark](axes, series)
         if any(series.mark == "histogram" for series in figure.series):
@@ -98,6 +101,25 @@ def _frame(axes: Axes, figure: FigureRow) -> None:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, dashes=(3, 2))
 
 
+def _turned(figure: FigureRow) -> bool:
+    """Whether names of categories are too long to stand side by side."""
+    return sum(len(_short(name)) + 2 for name in figure.x_ticks) > 60
+
+
+def _tick_room(figure: FigureRow) -> float:
+    """Share of the height below the axes; names of categories that are turned need more."""
+    longest = max((len(_short(name)) for name in figure.x_ticks), default=0)
+    return min(0.42, 0.16 + 0.0135 * longest) if _turned(figure) else 0.155
+
+
+def _ticks(axes: Axes, figure: FigureRow) -> None:
+    """Names of the categories, turned where they would touch."""
+    if figure.x_ticks:
+        turned: dict[str, Any] = {"rotation": 32, "ha": "right", "rotation_mode": "anchor"} if _turned(figure) else {}
+        axes.set_xticks(range(len(figure.x_ticks)), [_short(name) for name in figure.x_ticks], **turned)
+        axes.grid(visible=False, axis="x")
+
+
 def _number(value: float, position: int | None) -> str:
     return f"{value:.6g}".replace("-", "−")
 
@@ -116,17 +138,19 @@ def _steps(axes: Axes, series: Series) -> None:
 
 
 def _points(axes: Axes, series: Series) -> None:
-    colour = PALETTE[series.colour % len(PALETTE)]
+    colour, every = PALETTE[series.colour % len(PALETTE)], slice(None, None, -(-len(series.x) // CLOUD) or 1)
     if series.low and series.high:
-        axes.vlines(series.x, series.low, series.high, color=colour, linewidth=1.2, alpha=0.6)
-    axes.plot(
-        series.x, series.y, color=colour, marker=MARKERS[series.colour % len(MARKERS)], linestyle="", markersize=6
-    )
+        axes.vlines(series.x[every], series.low[every], series.high[every], color=colour, linewidth=1.2, alpha=0.6)
+    x, y, marker = series.x[every], series.y[every], MARKERS[series.colour % len(MARKERS)]
+    many = len(x) > 60
+    size, alpha = (3, 0.45) if many else (6, 1.0)
+    axes.plot(x, y, color=colour, marker=marker, linestyle="", markersize=size, markeredgewidth=0, alpha=alpha)
 
 
 def _bars(axes: Axes, series: Series) -> None:
     colour = PALETTE[series.colour % len(PALETTE)]
-    width = 0.046
+    gaps = [b - a for a, b in pairwise(sorted(set(series.x)))]
+    width = series.width or 0.92 * min(gaps, default=1.0)
     axes.bar(series.x, series.y, width=width, color=colour, alpha=0.32, linewidth=0)
     axes.hlines(series.y, [x - width / 2 for x in series.x], [x + width / 2 for x in series.x], color=colour)
     if series.low and series.high:
@@ -139,7 +163,17 @@ def _histogram(axes: Axes, series: Series) -> None:
     axes.plot(series.x, series.y, color=colour, dashes=dash, drawstyle="steps-mid", linewidth=1.2)
 
 
-_MARKS = {"line": _line, "steps": _steps, "points": _points, "bars": _bars, "histogram": _histogram}
+def _rule(axes: Axes, series: Series) -> None:
+    """Vertical lines, named at their head: a restart, a mean, an end of time."""
+    for x in series.x:
+        axes.axvline(x, color=MUTED, linewidth=0.9, dashes=(3, 2))
+    if series.x and series.direct:
+        at = {"xycoords": ("data", "axes fraction"), "xytext": (3, -2), "textcoords": "offset points"}
+        look = {"color": MUTED, "va": "top", "fontsize": FONT - 1.5}
+        axes.annotate(_short(series.label), (series.x[0], 1.0), **{**at, **look})  # type: ignore[arg-type]
+
+
+_MARKS = {"line": _line, "steps": _steps, "points": _points, "bars": _bars, "histogram": _histogram, "rule": _rule}
 
 
 def _strip(axes: Axes, series: Series, label: str) -> None:
@@ -153,13 +187,13 @@ def _strip(axes: Axes, series: Series, label: str) -> None:
 
 
 def _labelled(figure: FigureRow) -> list[Series]:
-    found = [s for s in figure.series if s.direct and s.x]
+    found = [s for s in figure.series if s.direct and s.x and s.mark != "rule"]
     return found if len(found) <= LABELLED else []
 
 
 def _label_margin(figure: FigureRow) -> float:
     """Share of the width that labels at the right need; histograms and clouds carry them inside."""
-    lines = [s for s in _labelled(figure) if s.mark in ("line", "steps") and not figure.diagonal]
+    lines = [s for s in _labelled(figure) if s.mark in ("line", "steps", "bars") and not figure.diagonal]
     longest = max((len(_short(s.label)) for s in lines), default=0)
     return min(0.36, longest * FONT * 0.56 / 72 / WIDTH) + 0.02 if lines else 0.0
 
@@ -193,6 +227,8 @@ def _ends(axes: Axes, figure: FigureRow) -> None:
 
 def _anchor(series: Series, axes: Axes) -> tuple[float, float]:
     """Where a name belongs: the end of a line; the outer point of a cloud, away from the nearer edge."""
+    if series.mark == "bars":
+        return series.x[-1], series.y[-1]
     if series.mark != "points":
         return max(zip(series.x, series.y))
     low, high = axes.get_xlim()

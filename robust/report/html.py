@@ -9,6 +9,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from robust.report import views
+from robust.report.curves import slug
 from robust.report.document import FigureRow, Report
 from robust.report.figures import themed
 
@@ -28,7 +30,7 @@ def page(report: Report, drawings: Mapping[str, str], dark: bool = True) -> str:
     """
     shown = {id: themed(svg) if dark else svg for id, svg in drawings.items()}
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -48,21 +50,46 @@ def page(report: Report, drawings: Mapping[str, str], dark: bool = True) -> str:
             costs=_costs(report),
             doubts=_doubts(report),
             class_name=_class_names(report.dataset.classes),
+            claim_counts=views.claim_counts(report.claims),
+            diagnostics=views.diagnostics(report, drawings),
+            published_tables=views.published_tables(report),
+            detection_matrix=views.detection_matrix(report),
+            checkpoints=views.checkpoint_table(report),
+            paper_ids=[row.id for row in report.paper_figures],
         )
     )
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def joined_page(report: Any, drawings: Mapping[str, str], counts: Any) -> str:
+    """The page of a joined report; its questions' claims stand under them."""
+    return (
+        environment()
+        .get_template("joined.html.j2")
+        .render(
+            report=report,
+            svg={id: Markup(themed(svg)) for id, svg in drawings.items()},
+            css=Markup(_source("report.css")),
+            script=Markup(_source("report.js")),
+            claim_counts=counts,
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """The templates with the filters that they use; names are escaped."""
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["threat"] = threat
-    environment.filters |= {"percent": percent, "number": number, "p_value": p_value, "count": count, "points": points}
-    return environment
+    found.filters |= {"percent": percent, "number": number, "p_value": p_value, "count": count, "points": points}
+    found.filters |= {"threat": threat, "slug": slug, "effect": effect, "columns": columns}
+    found.filters |= {"numeric_column": numeric_column, "as_published": as_published, "ours": ours}
+    found.filters["ours_between"] = ours_between
+    found.globals |= {"numeric": lambda names: [(n, 1) for n in names]}
+    return found
 
 
 def percent(value: float | None) -> str:
@@ -99,6 +126,45 @@ def count(value: float) -> str:
 def p_value(value: float) -> str:
     """A p-value as papers print it."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def effect(row: Any) -> str:
+    """The effect of a claim with its unit: `+3.1 points`, `1.5 x`, `0.93 AUROC`."""
+    if isinstance(row.effect, str):
+        return row.effect
+    shown = f"{row.effect:+.1f}".replace("-", "−") if row.unit == "points" else number(row.effect)
+    return f"{shown}{NARROW_SPACE}{row.unit}" if row.unit else shown
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of plain rows, in order of appearance."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def numeric_column(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Whether a column of plain rows holds numbers."""
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+SHARES = ("accuracy", "error")  # quantities in [0,1] that papers print as percentages
+
+
+def as_published(row: Any) -> str:
+    """A published number as its source prints it; a share in [0,1] as a percentage like ours."""
+    value = row.published
+    share = row.quantity in SHARES and isinstance(value, float) and 0 <= value <= 1
+    return percent(value) if share else number(value)
+
+
+def ours(row: Any, value: float | None) -> str:
+    """A number of ours in the unit of its published counterpart: shares as percentages."""
+    return percent(value) if row.quantity in SHARES else number(value)
+
+
+def ours_between(row: Any, low: float | None, high: float | None) -> str:
+    """The interval of a number of ours; a dash where there is none."""
+    return "–" if low is None or high is None else f"{ours(row, low)} to {ours(row, high)}"
 
 
 def _by_group(figures: Sequence[FigureRow]) -> dict[str, list[FigureRow]]:

@@ -33,16 +33,20 @@ def render(report: Mapping[str, Any], folder: str | Path, *, pdf: bool = False) 
         PdfError: if a PDF is asked for and WeasyPrint is missing.
     """
     document = Report.model_validate(report)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     drawings = {figure.id: draw(figure) for figure in document.figures}
     files: dict[str, str | bytes] = {figure.file: drawings[figure.id] for figure in document.figures}
     files |= csv_files(document) | latex_files(document) | cards(document)
     if pdf:
         files["report.pdf"] = to_pdf(page(document, drawings, dark=False))
-    files["report.json"] = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files["report.html"] = page(document, drawings)
-    for name, content in files.items():
+    return write_files(files, plain(document), Path(folder))
+
+
+def write_files(files: Mapping[str, str | bytes], document: Mapping[str, Any], folder: Path) -> Path:
+    """Write files and report.json, each under a temporary name and moved; returns the path of report.html."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    for name, content in {**files, "report.json": text}.items():
         _write(folder / name, content if isinstance(content, bytes) else content.encode("utf-8"))
     return folder / "report.html"
 

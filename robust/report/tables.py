@@ -13,10 +13,17 @@ from robust.report.document import FigureRow, Report
 
 TABLES = (
     "evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims",
-    "evidence", "classes", "fragile", "sturdy",
+    "evidence", "classes", "fragile", "sturdy", "measured", "published", "paper_figures", "not_run", "checkpoints",
 )  # fmt: skip
-LATEX = ("evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims")
-LEFT_OUT = {"name", "reasons", "members", "sentence", "forward", "backward", "queries", "seeds_error", "samples_error"}
+LATEX = (
+    "evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims",
+    "published",
+)  # fmt: skip
+LEFT_OUT = {
+    "name", "reasons", "members", "sentence", "forward", "backward", "queries", "seeds_error", "samples_error",
+    "reason", "quantity",
+}  # fmt: skip
+NESTED = {"rows"}  # tables within a row stand in report.json alone
 
 
 def figure_csv(figure: FigureRow) -> str:
@@ -32,7 +39,7 @@ def figure_csv(figure: FigureRow) -> str:
 
 def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a table; lists are joined by `; `."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in rows for key in row if key not in NESTED))
     return _csv([columns, *[[_cell(row.get(column)) for column in columns] for row in rows]])
 
 
@@ -52,7 +59,7 @@ def latex_files(report: Report) -> dict[str, str]:
 def latex(rows: Sequence[Mapping[str, Any]]) -> str:
     """A booktabs table; every name and heading is escaped."""
     frame = pd.DataFrame(list(rows))
-    frame = frame[[c for c in frame.columns if c not in LEFT_OUT and not frame[c].isna().all()]]
+    frame = frame[[c for c in frame.columns if c not in LEFT_OUT | NESTED and not frame[c].isna().all()]]
     frame = frame.map(_text)
     frame.columns = [str(c).replace("_", " ") for c in frame.columns]
     style = frame.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")

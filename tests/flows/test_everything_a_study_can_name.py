@@ -12,7 +12,10 @@ dataset: {name: digits, train: 400, select: 100, calibrate: 100, test: 60}
 models: [{name: mlp, hidden: [32]}]
 objectives:
   - {name: standard, training: {epochs: 8, batch_size: 25, snapshots: [1, 3]}}
-  - {name: standard, label: noisy, training: {epochs: 8, batch_size: 25, label_noise: 0.4, samples: 200}, on: {networks: ["mlp.*"]}}
+  - name: standard
+    label: noisy
+    training: {epochs: 8, batch_size: 25, label_noise: 0.4, samples: 200}
+    on: {networks: ["mlp.*"]}
 defences:
   - {name: input-quantisation, label: coarse, bits: 2, on: {networks: ["mlp.standard"]}}
 evaluations:
@@ -28,8 +31,13 @@ score_attack: {threat: {norm: linf, eps: 1/10}, steps: 3, samples: 20}
 diagnostics:
   - {name: adversarial-sparsity, draws: 1, steps: 3, samples: 20, on: {networks: ["mlp.standard"]}}
 claims:
-  - {name: accuracy-gap, label: q1, question: "Do right labels help?", better: mlp.standard, than: mlp.noisy, under: clean}
-  - {name: measured, label: q2, question: "Rare?", groups: [mlp.standard], quantity: adversarial-sparsity, at_least: 0}
+  - {name: accuracy-gap, label: q1, question: "Better?", better: mlp.standard, than: mlp.noisy, under: clean}
+  - name: measured
+    label: q2
+    question: "Are perturbations rare?"
+    groups: [mlp.standard]
+    quantity: adversarial-sparsity
+    at_least: 0
   - {name: untested, label: q3, question: "And elsewhere?", reason: there are no such data}
 report: {examples: 1}
 validity: 20

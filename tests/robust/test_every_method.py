@@ -37,11 +37,28 @@ FIXED = "attacks/test_fixed_budget.py::test_stays_inside_lowers_accuracy_and_lea
 NEAREST = "attacks/test_smallest_distance.py::test_median_distance_on_digits"
 SCORES = "attacks/test_black_box.py::test_score_based_attacks_break_most_digits_without_a_gradient"
 DECISIONS = "attacks/test_black_box.py::test_decision_based_attacks_come_near_the_white_box_distance"
+WEARS = "corruptions/test_corruptions.py::test_more_severe_is_farther_from_the_clean_image"
 FILES = "datasets/test_full_datasets.py::test_counts_of_the_test_part"
 DETECTS = "detection/test_detectors.py::test_tells_digits_from_others_better_than_chance"
+ENERGY = "diagnostics/test_energy_diagnostics.py"
+JEM = "objectives/test_jem.py"
+CLAIMS = "claims/test_claims.py"
 HARDENS = (
     "objectives/test_first_objectives.py::test_adversarial_training_raises_accuracy_under_attack_far_above_standard"
 )
+
+OWN_LOSS = (
+    "objectives/test_regularisers.py::"
+    "test_each_lowers_its_own_loss_below_what_standard_training_leaves_and_still_reads_digits"
+)
+ENSEMBLE = (
+    "objectives/test_regularisers.py::"
+    "test_a_trained_ensemble_is_no_worse_in_log_likelihood_than_its_members_are_on_average"
+)
+AVERAGING = "defences/test_averaging_defences.py"
+STEEPNESS = "diagnostics/test_gradient_diagnostics.py"
+COURSE = "diagnostics/test_margin_diagnostics.py"
+MARGINS = "objectives/test_loss_based_lr.py::test_the_loss_falls_far_below_the_constant_rates_and_the_margin_grows"
 
 # name, settings, accuracy on digits at most; what is not named here is shown by the tests in TESTED
 CORRUPTIONS: dict[str, tuple[dict[str, Any], float]] = {
@@ -85,6 +102,7 @@ TESTED: dict[str, dict[str, str]] = {
         "low-precision": "attacks/test_low_precision.py::"
         "test_nothing_that_the_plain_attack_breaks_withstands_the_settled_search",
         "autoattack": OWN + "test_autoattack_leaves_no_more_than_its_first_member",
+        "jem-official": "attacks/test_jem_official.py::test_the_distance_of_a_linear_classifier_is_its_margin",
     },
     "dataset": {
         **_all(FILES, "mnist", "fashion-mnist", "kmnist", "emnist-letters", "notmnist", "usps", "omniglot"),
@@ -98,14 +116,31 @@ TESTED: dict[str, dict[str, str]] = {
         "small-cnn": "training/test_training_loop.py::test_small_cnn_learns_too",
         "resnet18": "models/test_models.py::test_resnet_learns",
         "wrn-28-10": "models/test_wrn.py::test_it_learns",
+        **_all("models/test_homogeneous_models.py::test_they_learn", "homogeneous-mlp", "homogeneous-cnn"),
+        "vgg16-homogeneous": "models/test_homogeneous_models.py::test_vgg_learns_two_patterns",
+        "energy-cnn": f"{JEM}::test_training_learns_and_the_chains_follow_the_data",
+        **_all("models/test_tulip_models.py::test_it_learns", "tulip-cnn", "resnext34-2x32"),
+        "deep-ensemble": ENSEMBLE,
     },
     "objective": {
         "standard": OWN + "test_calibrators_bring_confidence_nearer_to_accuracy_on_digits",
         **_all(HARDENS, "pgd-at", "trades"),
         "ibp": "objectives/test_ibp.py::test_it_trains_networks_that_certify_where_standard_training_does_not",
         "gaussian-noise": "objectives/test_first_objectives.py::test_noise_training_raises_accuracy_under_noise",
+        **_all(MARGINS, "loss-based-lr", "constant-rate"),
+        "jem": f"{JEM}::test_training_learns_and_the_chains_follow_the_data",
+        **_all(OWN_LOSS, "j1", "j2", "jp", "tulip", "lipschitz-excess", "label-smoothing", "mixup", "cutmix", "cutout"),
+        **_all(OWN_LOSS, "augmix", "logit-norm", "outlier-exposure"),
+        "deep-ensemble": ENSEMBLE,
     },
-    "corruption": _all(OWN + "test_corruptions_cost_the_accuracy_they_should", *CORRUPTIONS),
+    "corruption": {
+        **_all(OWN + "test_corruptions_cost_the_accuracy_they_should", *CORRUPTIONS),
+        **_all(WEARS, "shot-noise", "impulse-noise", "speckle-noise", "defocus-blur", "glass-blur", "motion-blur"),
+        **_all(WEARS, "zoom-blur", "gaussian-blur", "snow", "frost", "fog", "brightness", "contrast", "saturate"),
+        **_all(WEARS, "elastic-transform", "pixelate", "jpeg-compression", "spatter", "shear", "scale", "rotate"),
+        **_all(WEARS, "translate", "crop", "stripe", "dotted-line", "zigzag", "canny-edges", "colour-cast"),
+        "sequence-frame": WEARS,
+    },
     "certificate": {"interval": "certificates/test_interval.py::test_verified_is_never_falsified_by_pgd"},
     "detector": {
         **_all(DETECTS, "ash", "dice", "energy", "entropy", "gen", "gradnorm", "kl-matching", "knn", "mahalanobis"),
@@ -114,13 +149,56 @@ TESTED: dict[str, dict[str, str]] = {
         "approximate-mass": "detection/test_image_detectors.py::"
         "test_approximate_mass_equals_central_differences_of_the_energy",
         "raid": "detection/test_image_detectors.py::test_raid_sees_attacks_it_was_and_was_not_trained_on",
+        "refinement-drop": "detection/test_energy_detectors.py::"
+        "test_refinement_drop_tells_noise_from_digits_and_walks_by_the_samples_own_draws",
+        "flow-likelihood": "detection/test_energy_detectors.py::"
+        "test_the_flow_gives_digits_a_higher_likelihood_than_noise_and_than_it_gave_them_unfitted",
     },
     "calibrator": {
         **_all(OWN + "test_calibrators_bring_confidence_nearer_to_accuracy_on_digits", *CALIBRATORS),
         **_all(OWN + "test_sets_hold_the_true_digit_without_holding_them_all", *SETS),
     },
-    "defence": _all(OWN + "test_defences_keep_digits_readable_and_blunt_a_plain_attack", *DEFENCES),
-    "diagnostic": {"adversarial-sparsity": OWN + "test_fewer_pixels_suffice_where_each_may_move_farther"},
+    "defence": {
+        **_all(OWN + "test_defences_keep_digits_readable_and_blunt_a_plain_attack", *DEFENCES),
+        "jem-refinement": "defences/test_jem_refinement.py::test_without_noise_it_is_gradient_ascent_on_log_p",
+        "snapshot-ensemble": f"{AVERAGING}::"
+        "test_snapshots_are_averaged_as_probabilities_and_no_worse_than_they_are_on_average",
+        "swag": f"{AVERAGING}::test_swag_averages_networks_around_the_mean_and_repeats",
+        "mc-dropout": f"{AVERAGING}::test_mc_dropout_averages_its_masks_and_its_draws_repeat",
+        "last-layer-laplace": f"{AVERAGING}::test_laplace_divides_logits_by_their_uncertainty_and_doubts_what_is_far",
+    },
+    "claim": {
+        "accuracy-gap": f"{CLAIMS}::test_accuracy_gap_holds_beyond_both_variations_and_says_so",
+        "distance-ratio": f"{CLAIMS}::test_distance_ratio_is_that_of_the_medians",
+        "order": f"{CLAIMS}::test_order_in_accuracy",
+        "measured": f"{CLAIMS}::test_measured_quantity_against_a_bound",
+        "measured-ratio": f"{CLAIMS}::test_measured_ratio_compares_equal_epochs_of_equal_seeds",
+        "monotone": f"{CLAIMS}::test_monotone_names_the_epochs_that_break_it",
+        "attack-gap": f"{CLAIMS}::test_attack_gap_is_what_the_weak_attack_overstates",
+        "calibration-gap": f"{CLAIMS}::test_calibration_gap_against_a_group_its_temperature_and_a_bound",
+        "detection": f"{CLAIMS}::test_detection_by_bound_by_group_and_by_score",
+        "correlation": f"{CLAIMS}::test_correlation_over_snapshots_and_arms",
+        "cost": f"{CLAIMS}::test_cost_is_passes_for_each_point_gained",
+        "generalisation": f"{CLAIMS}::test_generalisation_is_about_the_unseen_attacks",
+        "assumptions": f"{CLAIMS}::test_assumptions_are_a_table_of_yes_and_no",
+        "untested": f"{CLAIMS}::test_untested_gives_its_reason",
+    },
+    "diagnostic": {
+        "adversarial-sparsity": OWN + "test_fewer_pixels_suffice_where_each_may_move_farther",
+        "sampler-health": f"{ENERGY}::test_sampler_health_shows_the_history_and_marks_restarts",
+        "samples-grid": f"{ENERGY}::test_samples_of_a_jem_belong_to_their_class_and_are_repeatable",
+        "refinement-cost": f"{ENERGY}::test_refinement_cost_counts_one_and_two_n_passes_and_compares_accuracies",
+        "prediction-consistency": f"{ENERGY}::test_consistency_falls_with_noise_and_tells_right_from_wrong",
+        "gradient-norms": f"{STEEPNESS}::test_gradient_norms_of_a_linear_network",
+        "tanh-gap": f"{STEEPNESS}::test_a_saturated_tanh_hides_errors_from_cross_entropy_that_the_margin_finds",
+        "attack-toolbox": f"{STEEPNESS}::test_toolbox_orders_the_attacks_of_a_trained_network",
+        "homogeneity": "diagnostics/test_homogeneity.py::test_the_table_says_which_assumptions_hold",
+        "margins": f"{COURSE}::test_margins_reports_the_course_and_the_figure",
+        "kkt-distance": f"{COURSE}::test_residuals_at_the_snapshots_of_a_training",
+        "margin-snapshots": f"{COURSE}::test_snapshots_have_the_table_the_curves_and_the_scatter",
+        "local-lipschitz": "diagnostics/test_lipschitz.py::test_rows_of_local_lipschitz",
+        "margin-lipschitz-bound": "diagnostics/test_lipschitz.py::test_rows_of_the_bound",
+    },
 }
 
 

@@ -262,6 +262,12 @@ def test_the_learning_rate_stays_positive_and_at_most_the_peak(schedule):
 def test_learning_rates_at_known_steps():
     assert learning_rate(Training(schedule="constant", lr=0.1), 7, 10, 5) == 0.1
     assert learning_rate(Training(schedule="cosine", lr=0.1), 5, 10, 5) == pytest.approx(0.05)
+    twice = Training(schedule="cosine", lr=0.1, cycles=2)
+    assert [learning_rate(twice, step, 8, 4) for step in range(4, 8)] == [
+        learning_rate(twice, s, 8, 4) for s in range(4)
+    ]
+    assert learning_rate(twice, 4, 8, 4) == pytest.approx(0.1)
+    assert learning_rate(twice, 6, 8, 4) == pytest.approx(0.05)
     assert learning_rate(Training(schedule="cosine", lr=0.1, warmup=0.5), 0, 10, 5) == pytest.approx(0.1 / 6)
     assert learning_rate(Training(schedule="one-cycle", lr=0.1, warmup=0.5), 5, 10, 5) == pytest.approx(0.1)
     assert learning_rate(Training(schedule="one-cycle", lr=0.1, warmup=0.5), 9, 10, 5) == pytest.approx(0.02)

@@ -1,0 +1,141 @@
+"""ONNX graphs against onnx's own reference evaluator, operator by operator, and whole files."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from robust.foreign.loaded import ForeignError, Source
+from robust.foreign.loading import load
+from robust.foreign.onnx_file import graph_of
+
+GENERATOR = np.random.default_rng(0)
+
+
+def values(*shape):
+    return GENERATOR.normal(size=shape).astype(np.float32)
+
+
+def model(nodes, tensors=None, shape=("n", 3, 8, 8), opset=17):
+    initial = [numpy_helper.from_array(np.asarray(v), k) for k, v in (tensors or {}).items()]
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        initial,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def agree(proto, x):
+    expected = ReferenceEvaluator(proto).run(None, {"x": x})[0]
+    network, _ = graph_of(proto)
+    found = network(torch.from_numpy(x))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found.numpy(), expected, rtol=2e-4, atol=2e-5)
+
+
+ONE = [
+    ("Relu", {}, {}), ("LeakyRelu", {"alpha": 0.1}, {}), ("Elu", {}, {}), ("Sigmoid", {}, {}), ("Tanh", {}, {}),
+    ("Softplus", {}, {}), ("HardSwish", {}, {}), ("HardSigmoid", {}, {}), ("Erf", {}, {}), ("Abs", {}, {}),
+    ("Flatten", {}, {}), ("GlobalAveragePool", {}, {}), ("GlobalMaxPool", {}, {}), ("Softmax", {"axis": 1}, {}),
+    ("LogSoftmax", {"axis": 1}, {}), ("Transpose", {"perm": [0, 2, 3, 1]}, {}),
+    ("Clip", {}, {"low": np.float32(-0.5), "high": np.float32(0.5)}),
+    ("PRelu", {}, {"slope": values(3, 1, 1)}), ("Add", {}, {"b": values(3, 1, 1)}), ("Div", {}, {"b": values(1)}),
+    ("Reshape", {}, {"shape": np.array([0, -1])}), ("Unsqueeze", {}, {"axes": np.array([1, -1])}),
+    ("ReduceMean", {"axes": [2, 3], "keepdims": 0}, {}), ("ReduceMax", {"axes": [1]}, {}),
+    ("ReduceSum", {}, {"axes": np.array([-1])}),
+    ("Slice", {}, {"s": np.array([7, 1]), "e": np.array([-(2**40), 3]), "a": np.array([2, 1]), "t": np.array([-2, 1])}),
+    ("Gather", {"axis": 1}, {"i": np.array([[2, -1]])}), ("Pad", {}, {"p": np.array([0, 0, 1, 2, 0, 0, 3, 0])}),
+    ("Pad", {"mode": "reflect"}, {"p": np.array([0, 0, 1, 2, 0, 0, 3, 0])}),
+    ("Pad", {"mode": "edge"}, {"p": np.array([0, 0, 1, 2, 0, 0, 3, 0])}),
+    ("Expand", {}, {"shape": np.array([2, 1, 3, 8, 8])}), ("Tile", {}, {"r": np.array([1, 2, 1, 1])}),
+    ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, {}),
+    ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, {}),
+    ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, {}),
+    ("AveragePool", {"kernel_shape": [2, 2], "pads": [1, 0, 1, 0], "count_include_pad": 1}, {}),
+    ("Conv", {"pads": [1, 1, 1, 1]}, {"w": values(4, 3, 3, 3), "b": values(4)}),
+    ("Conv", {"strides": [2, 2], "pads": [0, 1, 2, 1], "dilations": [2, 1]}, {"w": values(4, 3, 3, 3)}),
+    ("Conv", {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, {"w": values(4, 3, 3, 3)}),
+    ("Conv", {"group": 3}, {"w": values(6, 1, 3, 3)}),
+    ("ConvTranspose", {"strides": [2, 2], "pads": [1, 1, 1, 1]}, {"w": values(3, 2, 3, 3)}),
+    ("BatchNormalization", {}, {"s": values(3), "b": values(3), "m": values(3), "v": np.abs(values(3))}),
+    ("InstanceNormalization", {}, {"s": values(3), "b": values(3)}),
+    ("LayerNormalization", {"axis": -1}, {"s": values(8), "b": values(8)}),
+    ("MatMul", {}, {"w": values(8, 5)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operator", "attributes", "tensors"), ONE, ids=lambda v: v if isinstance(v, str) else "")
+def test_operators_agree_with_the_reference(operator, attributes, tensors):
+    node = helper.make_node(operator, ["x", *tensors], ["y"], **attributes)
+    agree(model([node], tensors), values(2, 3, 8, 8))
+
+
+def test_newer_and_older_forms_of_one_operator():
+    axes = {"a": np.array([2, 3])}
+    agree(model([helper.make_node("ReduceMean", ["x", "a"], ["y"])], axes, opset=18), values(2, 3, 4, 4))
+    agree(model([helper.make_node("Clip", ["x"], ["y"], min=-0.2, max=0.2)], opset=6), values(2, 3, 4, 4))
+    agree(model([helper.make_node("Squeeze", ["x"], ["y"], axes=[1])], opset=11), values(2, 1, 4, 4))
+    split = helper.make_node("Split", ["x"], ["y", "z"], axis=2)
+    agree(model([split], opset=11), values(2, 3, 4, 4))
+    agree(model([helper.make_node("Gelu", ["x"], ["y"])], opset=20), values(2, 3, 4, 4))
+
+
+def test_local_response_normalisation_follows_the_formula():
+    x = torch.from_numpy(values(2, 5, 3, 3))
+    network, _ = graph_of(model([helper.make_node("LRN", ["x"], ["y"], size=3, alpha=0.9, beta=0.5)]))
+    squares = torch.nn.functional.pad(x**2, (0, 0, 0, 0, 1, 1))
+    around = squares[:, :-2] + squares[:, 1:-1] + squares[:, 2:]  # onnx's own evaluator leaves out the last one
+    assert torch.allclose(network(x), x / (1 + 0.9 / 3 * around).sqrt(), atol=1e-6)
+
+
+def small_network(batch="n", softmax=True):
+    w, f = values(4, 3, 3, 3), values(4 * 36, 5)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Shape", ["b"], ["s"], end=1),
+        helper.make_node("Constant", [], ["rest"], value_ints=[-1]),
+        helper.make_node("Concat", ["s", "rest"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["b", "shape"], ["c"]),
+        helper.make_node("Gemm", ["c", "f", "g"], ["d" if softmax else "y"], alpha=0.5),
+    ]
+    nodes += [helper.make_node("Softmax", ["d"], ["y"], axis=1)] if softmax else []
+    return model(nodes, {"w": w, "f": f, "g": values(5)}, (batch, 3, 8, 8))
+
+
+def test_whole_files_give_gradients_and_run_in_float64(tmp_path):
+    proto = small_network(softmax=False)
+    onnx.save(proto, tmp_path / "net.onnx")
+    loaded = load(Source.of("net.onnx", tmp_path))
+    x = torch.from_numpy(values(3, 3, 8, 8)).requires_grad_(True)
+    assert torch.autograd.grad(loaded.module(x).sum(), x)[0].abs().sum() > 0
+    expected = ReferenceEvaluator(proto).run(None, {"x": x.detach().numpy()})[0]
+    np.testing.assert_allclose(loaded.module(x).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert loaded.module.double()(x.double()).dtype == torch.float64
+
+
+def test_a_batch_size_fixed_by_the_export_does_not_limit(tmp_path):
+    w = values(192, 5)
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["c"]), helper.make_node("MatMul", ["c", "w"], ["y"])]
+    proto = model(nodes, {"shape": np.array([2, 192]), "w": w}, (2, 3, 8, 8))
+    onnx.save(proto, tmp_path / "net.onnx")
+    module = load(Source.of("net.onnx", tmp_path)).module
+    x = values(5, 3, 8, 8)
+    np.testing.assert_allclose(module(torch.from_numpy(x)).numpy(), x.reshape(5, -1) @ w, rtol=1e-4, atol=1e-4)
+    onnx.save(small_network(batch=1), tmp_path / "free.onnx")
+    assert type(load(Source.of("free.onnx", tmp_path)).module).__name__ == "Graph"
+
+
+def test_unknown_operators_and_damaged_files_are_named(tmp_path):
+    proto = model([helper.make_node("GridSample", ["x", "g"], ["y"])], {"g": values(2, 4, 4, 2)})
+    onnx.save(proto, tmp_path / "odd.onnx")
+    with pytest.raises(ForeignError, match="GridSample"):
+        load(Source.of("odd.onnx", tmp_path))
+    (tmp_path / "bad.onnx").write_bytes(b"not a graph at all")
+    with pytest.raises(ForeignError, match=r"bad\.onnx"):
+        load(Source.of("bad.onnx", tmp_path))
