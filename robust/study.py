@@ -22,6 +22,7 @@ from robust.calibration.calibrator import Calibrator, SetPredictor, SmoothedSetP
 from robust.certificates.certificate import Certificate
 from robust.claims.claim import Claim
 from robust.corruptions.corruption import Corruption
+from robust.corruptions.suites import suite
 from robust.datasets.dataset import DatasetSpec
 from robust.defences.defence import Defence
 from robust.detection.attacked import ScoreAttack
@@ -83,8 +84,13 @@ class _Named(BaseModel):
             data = {"name": data}
         if not isinstance(data, dict) or not isinstance(data.get("name"), str):
             raise PydanticCustomError("method", "expected a name, or a mapping with the key 'name'")
-        settings = {k: v for k, v in data.items() if k not in ("label", "on")}
-        return {"label": data.get("label", data["name"]), "method": settings, "on": data.get("on", {})}
+        own = [field for field in cls.model_fields if field not in ("label", "method")]
+        settings = {k: v for k, v in data.items() if k not in ("label", *own)}
+        return {
+            "label": data.get("label", data["name"]),
+            "method": settings,
+            **{field: data[field] for field in own if field in data},
+        }
 
     @model_validator(mode="after")
     def _on_is_understood(self) -> _Named:
@@ -116,6 +122,13 @@ class EvaluationEntry(_Named):
 
     selective = ("networks", "samples")
     method: Annotated[Attack | Corruption, _method("attack", "corruption")]
+    after: Annotated[Corruption, _method("corruption")] | None = Field(
+        default=None, description="a corruption that the images have been through before: a shift, then an attack"
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """As every entry's, with the corruption that comes first."""
+        return super().settings() | ({} if self.after is None else {"after": self.after.settings()})
 
 
 class CalibratorEntry(_Named):
@@ -191,6 +204,7 @@ class ReportSettings(BaseModel):
     title: str = Field(default="", max_length=200)
     examples: int = Field(default=8, ge=0, le=64, description="attacked images shown for each attack")
     pdf: bool = False
+    base: str = Field(default="", max_length=120, description="group that mCE is relative to; the first when empty")
     paper_figures: tuple[str, ...] = Field(default=(), description="ids of the published figures that are drawn again")
     published: tuple[dict[str, Any], ...] = Field(
         default=(), description="published numbers: table, row, column, published, group, evaluation, strong, source"
@@ -228,6 +242,16 @@ class Study(BaseModel):
         default=True, description="spend no attack on samples that the interval bound proves at its eps"
     )
     evaluation_seed: int = Field(default=0, ge=0, le=MAX_SEED, description="keys the random draws of the evaluations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suites_are_their_corruptions(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("evaluations"), (list, tuple)):
+            return data
+        entries: list[Any] = []
+        for entry in data["evaluations"]:
+            entries += _suite(entry) if isinstance(entry, dict) and "suite" in entry else [entry]
+        return {**data, "evaluations": entries}
 
     @model_validator(mode="after")
     def _labels_are_unique(self) -> Study:
@@ -329,6 +353,18 @@ _SLOTS = (
     "models", "objectives", "evaluations", "calibrators", "detectors", "ood", "certificates", "defences",
     "diagnostics", "claims",
 )  # fmt: skip
+
+
+def _suite(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The corruptions that `{suite: common, severities: [1, 3, 5], on: {...}}` stands for."""
+    unknown = set(entry) - {"suite", "severities", "on"}
+    if unknown:
+        raise PydanticCustomError("suite", f"evaluations: a suite has no field {min(unknown)!r}; it has severities, on")
+    try:
+        found = suite(entry["suite"], entry.get("severities"))
+    except (ValueError, TypeError) as error:
+        raise PydanticCustomError("suite", f"evaluations: {error}") from None
+    return [{**each, **({"on": entry["on"]} if "on" in entry else {})} for each in found]
 
 
 def load(

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from robust import ledger
 from robust.attacks.attack import Attack
+from robust.corruptions.corruption import Corruption
 from robust.diagnostics.masking import Diagnosis
 from robust.method import fraction_text
 from tasks.certify import certificate_rows
@@ -28,7 +29,7 @@ from tasks.store import Store
 from tasks.work import Work
 
 if TYPE_CHECKING:
-    from robust.study import Study
+    from robust.study import EvaluationEntry, Study
 
 
 @dataclass
@@ -121,11 +122,13 @@ def description(outcome: Outcome) -> dict[str, Any]:
             for network in study.judged()
             if network.base in outcome.trained
         ],
-        "evaluations": [_evaluation(entry.label, entry.method) for entry in study.evaluations],
+        "evaluations": [_evaluation(entry) for entry in study.evaluations],
+        "base": study.report.base,
     }
 
 
-def _evaluation(label: str, method: Any) -> dict[str, Any]:
+def _evaluation(entry: EvaluationEntry) -> dict[str, Any]:
+    label, method, after = entry.label, entry.method, entry.after
     threat = method.threat if isinstance(method, Attack) else None
     plain = {k: v for k, v in method.settings().items() if k not in ("name", "threat")}
     return {
@@ -133,6 +136,8 @@ def _evaluation(label: str, method: Any) -> dict[str, Any]:
         "name": method.name,
         "norm": threat.norm if threat else None,
         "eps": fraction_text(threat.eps) if threat and threat.eps is not None else None,
+        "severity": method.severity if isinstance(method, Corruption) and method.name != "clean" else None,
+        "after": None if after is None else f"{after.name} {after.severity}",
         "protocol": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plain.items() if value is not None),
     }
 

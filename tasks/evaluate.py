@@ -15,6 +15,7 @@ from tasks.store import Store
 
 if TYPE_CHECKING:
     from robust.attacks.attack import Context
+    from robust.corruptions.corruption import Corruption
     from robust.datasets.dataset import Split
     from robust.evaluation import Evaluation
     from robust.study import EvaluationEntry, Study
@@ -26,12 +27,16 @@ def evaluate(work: Work, store: Store) -> Manifest:
     from robust import ledger
     from robust.attacks.attack import Attack
     from robust.evaluation import judge
+    from robust.randomness import Randomness
     from robust.registry import create
 
     one_thread()
     settings = work.settings
     classifier, split = network_of(work, store), data_of(work)
     images, labels, ids = split.batch(slice(settings["start"], settings["stop"]))
+    if "after" in settings:
+        first = cast("Corruption", create("corruption", settings["after"]))
+        images = first.apply(images, Randomness.of(settings["seed"], ids, first.name))
     evaluation = cast("Evaluation", create(("attack", "corruption"), settings["evaluation"]))
     if isinstance(evaluation, Attack) and evaluation.needs:
         evaluation = evaluation.bind(classifier, _context(work, store))
@@ -90,6 +95,7 @@ def evaluate_works(
                 settings={
                     **built.parts,
                     "evaluation": method.settings(),
+                    **({} if entry.after is None else {"after": entry.after.settings()}),
                     "seed": study.evaluation_seed,
                     "start": start,
                     "stop": min(start + study.shard, samples),
@@ -97,7 +103,7 @@ def evaluate_works(
                     "certify_first": study.certify_first,
                 },
                 reads={**built.reads(checkpoint), "data": digests[split], **reads},
-                roots=modules_behind(method, *built.methods),
+                roots=modules_behind(method, *built.methods, *(() if entry.after is None else (entry.after,))),
                 numerics=Numerics.of(device),
                 context={
                     "dataset": study.dataset.settings(),

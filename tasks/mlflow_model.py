@@ -30,6 +30,7 @@ def downloaded(uri: str, home: Home) -> Path:
         mlflow.set_tracking_uri(registry.uri)
         mlflow.set_registry_uri(registry.uri)
         name, at, alias = uri.removeprefix("models:/").partition("@")
+        # an alias moves, a version does not
         stamp = f"{name}-{client.get_model_version_by_alias(name, alias).version}" if at else name.replace("/", "-")
         found = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
         parts = _parts(found)

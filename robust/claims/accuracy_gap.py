@@ -9,7 +9,7 @@ from pydantic import Field
 from robust.claims.claim import Evidence, Judgement, Verdict
 from robust.claims.evidence import Evaluations, Groups, attack_words, paired, passes, right
 from robust.claims.weighed import Compared, Finding, joint, tempered, told, weakest
-from robust.claims.words import between, counted, percent, points
+from robust.claims.words import between_points, counted, percent, points
 from robust.seeds import Difference, difference
 
 
@@ -63,7 +63,7 @@ class AccuracyGap(Compared):
         row |= {"seeds_high": 100 * gap.seeds.high if gap.seeds else None, "p": gap.p}
         text = (
             f"{first} has {percent(means[0])} right and {second} {percent(means[1])} on {counted(n, 'sample')}, "
-            f"{points(gap.effect)} (over samples {between(gap.samples, 100)}, over seeds {between(gap.seeds, 100)})"
+            f"{points(gap.effect)} (over samples {between_points(gap.samples)}, over seeds {between_points(gap.seeds)})"
         )
         if self.at_least:
             text += f" against the {100 * self.at_least:g} claimed"

@@ -10,7 +10,7 @@ from robust.claims.accuracy_gap import beyond
 from robust.claims.claim import Evidence, Judgement
 from robust.claims.evidence import Absent, Evaluations, Groups, attack_words, paired, passes, right
 from robust.claims.weighed import Finding, Weighed, joint, tempered, told, weakest
-from robust.claims.words import between, counted, percent
+from robust.claims.words import between_points, counted, percent
 from robust.seeds import t_interval
 from robust.statistics import paired_bootstrap
 
@@ -61,7 +61,7 @@ class AttackGap(Weighed):
         text = (
             f"{group} keeps {percent(weak.mean())} under the weak attack and {percent(strong.mean())} under the strong "
             f"one on {counted(weak.shape[1], 'sample')}, {100 * samples.estimate:.1f} points less (over samples "
-            f"{between(samples, 100)}, over seeds {between(seeds, 100)})"
+            f"{between_points(samples)}, over seeds {between_points(seeds)})"
         )
         row: dict[str, Any] = {
             "group": group,

@@ -42,10 +42,10 @@ def bound_words(at_least: float | None, at_most: float | None) -> str:
     return " and ".join(part for part in (low, high) if part)
 
 
-def over_seeds(found: Interval, seeds: int, scale: float = 1.0) -> str:
+def over_seeds(found: Interval, seeds: int) -> str:
     """`0.12 (0.1 to 0.14 over 3 seeds)`."""
-    value = number(scale * found.estimate)
-    return f"{value} ({between(found, scale)} over {counted(seeds, 'seed')})" if seeds > 1 else f"{value} (one seed)"
+    value = number(found.estimate)
+    return f"{value} ({between(found)} over {counted(seeds, 'seed')})" if seeds > 1 else f"{value} (one seed)"
 
 
 def limit(value: float, scale: float = 1.0) -> float | None:

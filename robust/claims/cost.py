@@ -10,7 +10,7 @@ from robust.claims.claim import Evidence, Judgement, Verdict
 from robust.claims.evidence import Absent, Evaluation, Evaluations, Group, attack_words, paired, passes, right
 from robust.claims.quantity import Quantity
 from robust.claims.weighed import Compared, tempered
-from robust.claims.words import between, counted, number, points
+from robust.claims.words import between_points, counted, number, points
 from robust.seeds import Difference, difference
 
 
@@ -46,8 +46,8 @@ class Cost(Compared):
         each = f"{number(price)} passes a point" if price is not None else "no price, for nothing was gained"
         reason = (
             f"{self.group} needs {number(prices[0])} passes a sample and {self.than} {number(prices[1])}, and changes "
-            f"accuracy by {points(gain.effect)} (over samples {between(gain.samples, 100)}, over seeds "
-            f"{between(gain.seeds, 100)}): {each}, against the {self.at_most:g} claimed."
+            f"accuracy by {points(gain.effect)} (over samples {between_points(gain.samples)}, over seeds "
+            f"{between_points(gain.seeds)}): {each}, against the {self.at_most:g} claimed."
         )
         judgement = Judgement(
             verdict=verdict,

@@ -56,5 +56,5 @@ class Detection(Weighed):
         rows = rows[(rows["score"] == score) & (rows["ood"] == ood)]
         if len(rows) == 0 or self.metric not in rows or rows[self.metric].isna().any():
             raise Absent(f"{self.metric} of {score} of {group} against {ood} was not measured")
-        name = f"{group}, {score}, {ood}"
+        name = f"{score} of {group} against {ood}"
         return Side(name, rows.sort_values("seed")[self.metric].astype(float).tolist())

@@ -10,7 +10,7 @@ from robust.claims.accuracy_gap import beyond
 from robust.claims.claim import Evidence, Judgement
 from robust.claims.evidence import Evaluations, Groups, attack_words, paired, passes, right
 from robust.claims.weighed import Compared, Finding, joint, tempered, told, weakest
-from robust.claims.words import between, points
+from robust.claims.words import between_points, points
 from robust.seeds import difference
 
 
@@ -78,6 +78,6 @@ class Generalisation(Compared):
         row |= {"high": 100 * gap.samples.high, "seeds": min(len(table) for table in tables)}
         text = (
             f"{group} gains {points(gap.effect)} on {baseline} under {label} (over samples "
-            f"{between(gap.samples, 100)}, over seeds {between(gap.seeds, 100)})"
+            f"{between_points(gap.samples)}, over seeds {between_points(gap.seeds)})"
         )
         return Finding(verdict, row["points"], row["low"], row["high"], text, row)

@@ -54,7 +54,7 @@ def against_others(
         }
         row |= {"gain": gain.estimate, "low": limit(gain.low), "high": limit(gain.high)}
         text = (
-            f"{metric} is {number(means[0])} of {side.name} and {number(means[1])} of {other.name}, a gain of "
+            f"{side.name} has {metric} {number(means[0])} and {other.name} {number(means[1])}, a gain of "
             f"{number(gain.estimate)} (over seeds {between(gain)})"
         )
         verdict = beyond(gain.estimate, gain.low, gain.low, at_least)

@@ -23,11 +23,18 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def between(interval: Interval | None, scale: float = 1.0) -> str:
+def between(interval: Interval | None) -> str:
     """The limits, `1.2 to 3.4`; `unknown, one seed` where there is none."""
     if interval is None or (math.isinf(interval.low) and math.isinf(interval.high)):
         return "unknown, one seed"
-    return f"{number(scale * interval.low)} to {number(scale * interval.high)}"
+    return f"{number(interval.low)} to {number(interval.high)}"
+
+
+def between_points(interval: Interval | None) -> str:
+    """The limits of a difference of fractions in percentage points: `-1.2 to +3.4`."""
+    if interval is None or (math.isinf(interval.low) and math.isinf(interval.high)):
+        return "unknown, one seed"
+    return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
 
 
 def listed(names: Sequence[object], most: int = 6) -> str:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from robust.datasets.dataset import DatasetError, Part
+from robust.datasets.adapt import adapt
+from robust.datasets.dataset import Dataset, DatasetError, Part, Split
 from robust.datasets.files import DownloadableDataset
 from robust.datasets.published import Published
 from robust.datasets.root import root
@@ -38,6 +40,19 @@ class IdxDataset(DownloadableDataset):
 
     folder: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
+
+    side: int | None = Field(
+        default=None, ge=4, le=512, description="images are resized to this many pixels a side; as published when empty"
+    )
+
+    def load(self, split: Split) -> Dataset:
+        """The split, at the size asked for: one family of images in many dimensions."""
+        loaded = super().load(split)
+        return loaded if self.side is None else adapt(loaded, (loaded.shape[0], self.side, self.side))
+
+    def reading(self) -> dict[str, object]:
+        """As the base's, without `side`: the files are read alike, and the resizing changes the digest itself."""
+        return {key: value for key, value in super().reading().items() if key != "side"}
 
     def find(self, part: Part) -> tuple[Path, ...]:
         """Images and labels of a part."""

@@ -105,9 +105,9 @@ def spectral_norm(function: Map, at: Tensor, start: Tensor, iterations: int) -> 
 
 
 def logarithmic_norm(function: Map, at: Tensor, start: Tensor, shift: Tensor, iterations: int) -> Tensor:
-    """Largest eigenvalue [N] of (J + J^T)/2; `shift` [N] >= |J|_2 makes it the eigenvalue of largest size."""
+    """Largest eigenvalue [N] of (J + J^T)/2; adding more than `shift` [N] = |J|_2 makes it the one of largest size."""
     forward, transposed = jacobian_products(function, at)
-    direction, offset = _unit(start), shift.view(-1, *([1] * (at.dim() - 1)))
+    direction, offset = _unit(start), 1.1 * shift.view(-1, *([1] * (at.dim() - 1)))
 
     def symmetric(v: Tensor) -> Tensor:
         return (forward(v) + transposed(v)) / 2

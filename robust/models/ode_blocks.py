@@ -31,6 +31,8 @@ class Derivative(nn.Module):
     no biases.
     """
 
+    nonnegative = True  # it ends in a ReLU
+
     def __init__(self, channels: int, norm: Norm, timed: bool) -> None:
         super().__init__()
         self.timed = timed

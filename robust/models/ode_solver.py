@@ -33,7 +33,8 @@ class IntegralCurve(nn.Module):
     the batch that it is in.
 
     Args:
-        derivative: f, called as f(t, z) with t a number or a scalar tensor.
+        derivative: f, called as f(t, z) with t a number or a scalar tensor; a true attribute `nonnegative` says that no
+            value of it is below 0.
         solver: euler, rk4 (the 3/8 rule, as in torchdiffeq) or dopri5.
         step_size: longest step of the fixed solvers; a stretch of time is divided evenly.
         final_time: T.
@@ -160,6 +161,9 @@ class IntegralCurve(nn.Module):
 
     def _weighed(self, state: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
         """The state at `high`, and the integral of |f| since `low`."""
+        if getattr(self.derivative, "nonnegative", False):  # |f| is f, whose integral is the way travelled
+            final = self._advance(state, low, high)
+            return final, final - state
         mass = torch.zeros_like(state)
         if self._own_loop:
             for moved, stages in self._steps(state, low, high):

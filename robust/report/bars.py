@@ -51,10 +51,12 @@ def _bars(name: str, position: int, own: Sequence[tuple[float, GroupRow]], width
 
 
 def _dots(outcomes: Outcomes, name: str, position: int, own: Sequence[tuple[float, GroupRow]]) -> Series:
+    models = outcomes.plan.groups[name]
+    apart = SPREAD / len(outcomes.plan.groups) / (len(models) + 1)  # side by side, or equal seeds would hide each other
     points = [
-        (x, float(outcomes.correct(model, row.label)[1].mean()))
+        (x + (i - (len(models) - 1) / 2) * apart, float(outcomes.correct(model, row.label)[1].mean()))
         for x, row in own
-        for model in outcomes.plan.groups[name]
+        for i, model in enumerate(models)
         if outcomes.present(model, row.label)
     ]
     x, y = [x for x, _ in points], [y for _, y in points]

@@ -30,6 +30,7 @@ from robust.report.pairs import difference_rows
 from robust.report.paper import not_run_rows, paper_figure_rows, tagged
 from robust.report.published import published_rows
 from robust.report.samples import class_rows, sample_rows
+from robust.report.shift import shift_rows
 from robust.report.summary import question, summary, threat_sentences
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -156,6 +157,7 @@ def build(
         published=beside,
         paper_figures=paper_figure_rows(wanted, drawn, grids, tables, absent),
         not_run=absent,
+        shift=shift_rows(outcomes, str(study.get("base") or "")),
         environment={str(key): str(value) for key, value in sorted((environment or {}).items())},
         manifest=_valid(Row, manifest),
         commands=[str(command) for command in commands],

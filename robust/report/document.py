@@ -130,6 +130,19 @@ class DetectionRow(Row):
     fpr95: float | None = None
 
 
+class ShiftRow(Row):
+    """A group under all corruptions of the study; mCE is relative to the base's errors, 1 = as bad as the base."""
+
+    group: str
+    corruptions: int
+    accuracy: float
+    worst: str
+    worst_accuracy: float
+    base: str
+    mce: float | None = None
+    relative_mce: float | None = None
+
+
 class CertificateRow(Row):
     """What a sound method proves, and what it leaves open."""
 
@@ -320,6 +333,7 @@ class Report(BaseModel):
     published: list[PublishedRow] = []
     paper_figures: list[PaperFigureRow] = []
     not_run: list[Row] = []
+    shift: list[ShiftRow] = []
     environment: dict[str, str]
     manifest: list[Row]
     commands: list[str]

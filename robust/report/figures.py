@@ -109,7 +109,8 @@ def _turned(figure: FigureRow) -> bool:
 def _tick_room(figure: FigureRow) -> float:
     """Share of the height below the axes; names of categories that are turned need more."""
     longest = max((len(_short(name)) for name in figure.x_ticks), default=0)
-    return min(0.42, 0.16 + 0.0135 * longest) if _turned(figure) else 0.155
+    room = 0.05 + 0.0115 * longest + (0.06 if figure.x_label else 0.0)
+    return room if _turned(figure) else 0.155
 
 
 def _ticks(axes: Axes, figure: FigureRow) -> None:
@@ -142,8 +143,8 @@ def _points(axes: Axes, series: Series) -> None:
     if series.low and series.high:
         axes.vlines(series.x[every], series.low[every], series.high[every], color=colour, linewidth=1.2, alpha=0.6)
     x, y, marker = series.x[every], series.y[every], MARKERS[series.colour % len(MARKERS)]
-    many = len(x) > 60
-    size, alpha = (3, 0.45) if many else (6, 1.0)
+    # a cloud of many, or dots that only accompany bars, must not hide what they stand on
+    size, alpha = (3.0, 0.45) if len(x) > 60 else (6.0, 1.0) if series.direct else (3.0, 0.9)
     axes.plot(x, y, color=colour, marker=marker, linestyle="", markersize=size, markeredgewidth=0, alpha=alpha)
 
 

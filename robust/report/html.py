@@ -85,7 +85,7 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters |= {"percent": percent, "number": number, "p_value": p_value, "count": count, "points": points}
-    found.filters |= {"threat": threat, "slug": slug, "effect": effect, "columns": columns}
+    found.filters |= {"threat": threat, "slug": slug, "effect": effect, "limits": limits, "columns": columns}
     found.filters |= {"numeric_column": numeric_column, "as_published": as_published, "ours": ours}
     found.filters["ours_between"] = ours_between
     found.globals |= {"numeric": lambda names: [(n, 1) for n in names]}
@@ -134,6 +134,14 @@ def effect(row: Any) -> str:
         return row.effect
     shown = f"{row.effect:+.1f}".replace("-", "−") if row.unit == "points" else number(row.effect)
     return f"{shown}{NARROW_SPACE}{row.unit}" if row.unit else shown
+
+
+def limits(row: Any) -> str:
+    """The interval of a claim's effect in the effect's own digits; empty where there is none."""
+    if row.low is None or row.high is None:
+        return ""
+    low, high = (f"{v:+.1f}".replace("-", "−") if row.unit == "points" else number(v) for v in (row.low, row.high))
+    return f"({low} to {high})"
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robust.report import html
 from robust.report.curves import slug, style
-from robust.report.document import ClaimRow, FigureRow, Report, Row, Series, Verdict, plain
+from robust.report.document import ClaimRow, ClaimVerdict, FigureRow, Report, Row, Series, Verdict, plain
 from robust.report.figures import draw
 from robust.report.founding import QUESTIONS, SUMMARY
 from robust.report.render import write_files
@@ -46,7 +46,8 @@ class QuestionRow(Row):
     id: str
     question: str
     claims: list[ClaimRow]
-    answer: str = ""  # of a question that the others answer together
+    verdict: ClaimVerdict | None  # of all its claims together; none for the question that the others answer
+    answer: str = ""  # where no claim does
 
 
 class GroupPoint(Row):
@@ -167,6 +168,7 @@ def _questions(claims: Sequence[ClaimRow]) -> list[QuestionRow]:
             id=id,
             question=text,
             claims=answers[id],
+            verdict=None if id == SUMMARY else _overall(answers[id]),
             answer=_summary(answers) if id == SUMMARY else "" if answers[id] else "No study of this run asks it.",
         )
         for id, text in QUESTIONS.items()
@@ -189,9 +191,9 @@ def _summary(answers: Mapping[str, Sequence[ClaimRow]]) -> str:
     return f"Of {len(verdicts)} other questions: {'; '.join(parts)}."
 
 
-def _overall(claims: Sequence[ClaimRow]) -> str:
+def _overall(claims: Sequence[ClaimRow]) -> ClaimVerdict:
     """One verdict of several claims on a question: that of all, partly if they differ, untested if none is tested."""
-    found = {claim.verdict for claim in claims} - {"untested"}
+    found: set[ClaimVerdict] = {claim.verdict for claim in claims if claim.verdict != "untested"}
     return "untested" if not found else found.pop() if len(found) == 1 else "partly"
 
 

@@ -14,6 +14,7 @@ from robust.report.document import FigureRow, Report
 TABLES = (
     "evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims",
     "evidence", "classes", "fragile", "sturdy", "measured", "published", "paper_figures", "not_run", "checkpoints",
+    "shift",
 )  # fmt: skip
 LATEX = (
     "evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims",

@@ -71,6 +71,33 @@ def test_the_networks_are_registered(tracked):
     assert tracked[1] == ["robust-digits-mlp"]
 
 
+LOAD = """
+import hashlib, sys
+from tasks.home import Home, activate
+home = activate(Home.current())
+import torch
+from robust.foreign.loaded import Source
+from robust.foreign.loading import load
+from tasks.mlflow_model import downloaded
+from tasks.registered import Registry
+Registry(home).point("robust-digits-mlp", "asked", "1")
+(path,) = {downloaded(uri, home) for uri in sys.argv[1:]}
+assert load(Source.of(str(path))).module(torch.rand(3, 1, 8, 8)).shape == (3, 10)
+print(hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def test_a_registered_model_is_loaded_by_its_uri(finished):
+    uris = ("models:/robust-digits-mlp@asked", "models:/robust-digits-mlp/1")
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *uris], cwd=finished.folder, env=finished.environment(), capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((finished.home / "reports" / "tiny" / "report.json").read_text())
+    assert done.stdout.strip().splitlines()[-1] in {model["sha256"] for model in report["models"]}
+
+
 def test_a_run_from_the_cache_shows_up_completely(finished, tmp_path):
     copy = type(finished)(tmp_path)
     shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)

@@ -42,6 +42,8 @@ FILES = "datasets/test_full_datasets.py::test_counts_of_the_test_part"
 DETECTS = "detection/test_detectors.py::test_tells_digits_from_others_better_than_chance"
 ENERGY = "diagnostics/test_energy_diagnostics.py"
 JEM = "objectives/test_jem.py"
+ODE = "diagnostics/test_ode_diagnostics.py"
+ODE_NETS = "objectives/test_tisode_objective.py::test_toys_of_the_family_learn_and_stronger_attacks_leave_no_more"
 CLAIMS = "claims/test_claims.py"
 HARDENS = (
     "objectives/test_first_objectives.py::test_adversarial_training_raises_accuracy_under_attack_far_above_standard"
@@ -99,6 +101,8 @@ TESTED: dict[str, dict[str, str]] = {
         "eot": "attacks/test_wrappers.py::test_eot_gradient_points_better_than_one_draw",
         "substitute": "attacks/test_wrappers.py::test_substitute_uses_the_declared_twin_or_a_named_model",
         "through": "attacks/test_wrappers.py::test_through_differentiates_the_loop",
+        "tisode-official": "attacks/test_tisode_official.py::"
+        "test_it_breaks_digits_and_leaves_more_than_a_strong_attack",
         "low-precision": "attacks/test_low_precision.py::"
         "test_nothing_that_the_plain_attack_breaks_withstands_the_settled_search",
         "autoattack": OWN + "test_autoattack_leaves_no_more_than_its_first_member",
@@ -116,6 +120,7 @@ TESTED: dict[str, dict[str, str]] = {
         "small-cnn": "training/test_training_loop.py::test_small_cnn_learns_too",
         "resnet18": "models/test_models.py::test_resnet_learns",
         "wrn-28-10": "models/test_wrn.py::test_it_learns",
+        **_all(ODE_NETS, "odenet", "tisode", "ode-cnn"),
         **_all("models/test_homogeneous_models.py::test_they_learn", "homogeneous-mlp", "homogeneous-cnn"),
         "vgg16-homogeneous": "models/test_homogeneous_models.py::test_vgg_learns_two_patterns",
         "energy-cnn": f"{JEM}::test_training_learns_and_the_chains_follow_the_data",
@@ -127,6 +132,9 @@ TESTED: dict[str, dict[str, str]] = {
         **_all(HARDENS, "pgd-at", "trades"),
         "ibp": "objectives/test_ibp.py::test_it_trains_networks_that_certify_where_standard_training_does_not",
         "gaussian-noise": "objectives/test_first_objectives.py::test_noise_training_raises_accuracy_under_noise",
+        "tisode": "objectives/test_tisode_objective.py::"
+        "test_training_with_it_brings_the_curves_nearer_to_rest_and_tells_so_in_the_history",
+        "fgsm-at": "objectives/test_tisode_objective.py::test_fgsm_training_raises_accuracy_under_fgsm",
         **_all(MARGINS, "loss-based-lr", "constant-rate"),
         "jem": f"{JEM}::test_training_learns_and_the_chains_follow_the_data",
         **_all(OWN_LOSS, "j1", "j2", "jp", "tulip", "lipschitz-excess", "label-smoothing", "mixup", "cutmix", "cutout"),
@@ -185,6 +193,11 @@ TESTED: dict[str, dict[str, str]] = {
     },
     "diagnostic": {
         "adversarial-sparsity": OWN + "test_fewer_pixels_suffice_where_each_may_move_farther",
+        "integral-curves": f"{ODE}::test_integral_curves_of_a_linear_ode_part_or_meet_exponentially",
+        "steady-state": f"{ODE}::test_steady_state_of_a_linear_ode_and_of_its_snapshots",
+        "solver-sweep": f"{ODE}::test_the_sweep_visits_every_solver_and_leaves_the_network_as_it_was",
+        "feature-map-lipschitz": f"{ODE}::test_lipschitz_quotients_of_a_linear_ode",
+        "loss-gradient-norms": f"{ODE}::test_loss_gradient_norms_of_a_linear_model_in_closed_form",
         "sampler-health": f"{ENERGY}::test_sampler_health_shows_the_history_and_marks_restarts",
         "samples-grid": f"{ENERGY}::test_samples_of_a_jem_belong_to_their_class_and_are_repeatable",
         "refinement-cost": f"{ENERGY}::test_refinement_cost_counts_one_and_two_n_passes_and_compares_accuracies",

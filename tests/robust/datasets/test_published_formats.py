@@ -106,6 +106,18 @@ def test_emnist_letters_stand_upright(data):
     assert labels.tolist() == [0, 25]
 
 
+def test_idx_at_another_side_is_another_set_of_the_same_samples(data, rng):
+    images, labels = rng.integers(0, 256, (12, 28, 28), dtype=np.uint8), np.arange(12, dtype=np.uint8) % 10
+    write_pair(data / "MNIST", images, labels)
+    published, smaller = OwnMNIST().load("test"), OwnMNIST(side=14).load("test")
+    assert smaller.shape == (1, 14, 14)
+    assert smaller.inputs().shape == (1, 14, 14)
+    assert smaller.ids.tolist() == published.ids.tolist()
+    assert smaller.digest != published.digest
+    halves = published.batch(slice(None))[0].unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+    assert float((smaller.batch(slice(None))[0] - halves).abs().mean()) < 0.1
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -138,6 +138,20 @@ def test_the_integral_of_the_speed(solver):
     torch.testing.assert_close(early, final, rtol=1e-7, atol=0)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
+def test_where_f_is_never_negative_the_way_travelled_is_the_integral_of_the_speed(solver):
+    torch.manual_seed(0)
+    curve = ODENet(channels=4, solver=solver).build(TINY).double().mapping
+    z = torch.rand(2, 4, 3, 3, dtype=torch.float64)
+    final, way = curve.with_mass(z, 0.9, 1.5)
+    curve.derivative.nonnegative = False
+    slow, mass = curve.with_mass(z, 0.9, 1.5)
+    assert curve.derivative(0.3, z).min() >= 0
+    torch.testing.assert_close(final, slow, rtol=1e-2, atol=1e-2)  # dopri5 weighs the error of the integral as well
+    torch.testing.assert_close(way, mass, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("name", ["odenet", "tisode"])
 @pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
 def test_values_and_gradients_are_torchdiffeqs(name, solver):
@@ -171,9 +185,10 @@ def test_the_adjoint_is_torchdiffeqs_and_comes_near_the_exact_gradient(solver):
     expected = torch.autograd.grad(theirs.square().sum(), [z, *curve.parameters()])
     curve.adjoint = False
     exact = torch.autograd.grad(curve(z).square().sum(), [z, *curve.parameters()])
-    for ours, adjoint, plain in zip(found, expected, exact, strict=True):
+    for ours, adjoint in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, adjoint, rtol=1e-9, atol=1e-9)
-        assert (ours - plain).norm() < 0.2 * plain.norm() + 1e-6  # f has kinks
+    ours, plain = (torch.cat([part.flatten() for part in parts]) for parts in (found, exact))
+    assert torch.cosine_similarity(ours, plain, dim=0) > 0.95  # f has kinks, where the way back goes astray
 
 
 def test_evaluations_are_counted_and_capped():
