@@ -27,6 +27,8 @@ from robust.objectives.objective import Training
 from robust.registry import create
 from robust.training import train
 
+EPS = {"ibp": "1/10", "lenet5-adv": "3/10"}
+LENET = "mnist_lenet5_advtrained.pt"
 RESULTS = Path(__file__).parent / "results" / "autoattack_mnist.json"
 
 
@@ -52,20 +54,18 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="where the net trained here is kept")
+    parser.add_argument("--nets", nargs="+", choices=["ibp", "lenet5-adv"], default=["ibp", "lenet5-adv"])
     parser.add_argument("--epochs", type=int, default=15, help="of the training by interval bounds")
     args = parser.parse_args()
     torch.set_num_threads(1)
     images, labels, _ = create("dataset", "mnist").load("test").batch(slice(0, args.samples))
     args.weights.mkdir(parents=True, exist_ok=True)
-    nets = {
-        "ibp": (ibp_trained(args.weights, args.epochs), "1/10"),
-        "lenet5-adv": (Classifier(load_net("mnist_lenet5_advtrained.pt")), "3/10"),
-    }
-    record: dict[str, Any] = {**surroundings(), "samples": len(labels), "nets": {}}
-    for name, (classifier, eps) in nets.items():
-        args.eps = eps
+    record: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"nets": {}}
+    for name in args.nets:
+        classifier = ibp_trained(args.weights, args.epochs) if name == "ibp" else Classifier(load_net(LENET))
+        args.eps = eps = EPS[name]
         for figures in compare(classifier, images, labels, args):
-            record["nets"][name] = {"eps": eps, **figures}
+            record["nets"][name] = {"eps": eps, "samples": len(labels), **surroundings(), **figures}
             write_atomically(RESULTS, json.dumps(record, indent=1).encode())
         table(name, "fp32", record["nets"][name])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,20 @@ def run_studies(
     for spec, path in zip(specs, paths):
         report = json.loads(Path(path).with_name("report.json").read_text(encoding="utf-8"))
         sys.stdout.write(json_lines(report) if as_json else f"\n{spec.title}\n{accuracy_table(report)}\n")
-    return Path(paths[-1])
+    folders = [Path(given) for given in studies if Path(given).is_dir()]
+    return join_folder(folders[-1], paths, size, place) if folders else Path(paths[-1])
+
+
+def join_folder(folder: Path, paths: Sequence[str], size: str, home: Home) -> Path:
+    """One report of all the studies that were run, under the folder's name; returns its path."""
+    from robust.report.join import joined, render_joined
+
+    documents = [json.loads(Path(path).with_name("report.json").read_text(encoding="utf-8")) for path in paths]
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "joined"
+    name = name if size == "cpu" else f"{name}-{size}"
+    if name in {document["study"] for document in documents}:  # a study's report is not overwritten
+        name = f"{name}-joined"
+    return render_joined(joined(documents, name, folder.resolve().name), home.reports / name)
 
 
 def study_files(studies: Sequence[str]) -> list[str]:

@@ -153,8 +153,8 @@ def _study(document: Report, link: str) -> StudyRow:
 
 
 def _asked(claim: ClaimRow) -> str:
-    """The question that a claim's id names (`Q15`, `Q15-strong`); empty if none."""
-    found = QUESTION.match(claim.id)
+    """The question that a claim's id names (`q15`, `q15-strong`); empty if none."""
+    found = QUESTION.match(claim.id.upper())
     return found[1] if found and found[1] in QUESTIONS else ""
 
 
