@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import importlib.util
 import logging
 import pkgutil
 from dataclasses import dataclass
@@ -55,10 +56,22 @@ class UnknownMethod(ValueError):  # noqa: N818 - reads as the message it is
 
 def entries(kind: str | None = None) -> tuple[Entry, ...]:
     """All methods, or those of one kind, sorted by kind and name."""
-    if kind is not None and kind not in KINDS:
-        raise UnknownMethod(f"no kind of method is called {kind!r}; the kinds are {', '.join(KINDS)}")
     kinds = KINDS if kind is None else (kind,)
     return tuple(entry for k in kinds for entry in sorted(_index(k).values(), key=lambda e: e.name))
+
+
+def check_kind(kind: str) -> None:
+    """Refuse what is no kind of method.
+
+    Raises:
+        UnknownMethod: naming the kinds there are.
+    """
+    if kind not in KINDS:
+        import difflib
+
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UnknownMethod(f"no kind of method is called {kind!r}; {meant}the kinds are {', '.join(KINDS)}")
 
 
 def find(kind: str, name: str) -> type[Method]:
@@ -115,8 +128,7 @@ def lazy_exports(package: str) -> Any:
 
 @cache
 def _index(kind: str) -> dict[str, Entry]:
-    if kind not in KINDS:
-        raise UnknownMethod(f"no kind of method is called {kind!r}; the kinds are {', '.join(KINDS)}")
+    check_kind(kind)
     found: dict[str, Entry] = {}
     for entry in (*_package_entries(f"robust.{KINDS[kind]}"), *_plugins()):
         if entry.kind not in ("", kind):
@@ -179,17 +191,40 @@ def plugin_points() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group="robust.methods"))
 
 
+def plugin_files(point: importlib.metadata.EntryPoint) -> list[Path]:
+    """The sources of a plug-in's module, or of its package; found without running them."""
+    try:
+        spec = importlib.util.find_spec(point.module)
+    except ImportError:
+        return []
+    if spec is None or not spec.origin:
+        return []
+    folders = spec.submodule_search_locations or []
+    return [path for folder in folders for path in sorted(Path(folder).rglob("*.py"))] or [Path(spec.origin)]
+
+
 @cache
 def _plugins() -> tuple[Entry, ...]:
-    found = []
+    found = {}
     for point in plugin_points():
-        for item in vars(point.load()).values():
-            if isinstance(item, type) and issubclass(item, Method) and "name" in vars(item):
+        try:
+            module = point.load()
+        except (ImportError, AttributeError, SyntaxError) as error:  # a broken plug-in breaks only itself
+            log.error("the plug-in %s (%s) cannot be loaded and is left out: %s", point.name, point.value, error)
+            continue
+        for item in vars(module).values():
+            if _is_method_of(item, point.module):
                 doc = (item.__doc__ or "").strip().split("\n")[0]
-                found.append(
-                    Entry(item.kind, item.name, item.__module__, item.__qualname__, item.family, item.source, doc)
+                found[item] = Entry(
+                    item.kind, item.name, item.__module__, item.__qualname__, item.family, item.source, doc
                 )
-    return tuple(found)
+    return tuple(found.values())
+
+
+def _is_method_of(item: Any, package: str) -> bool:
+    """Whether a name of a plug-in's module is a method of its own, not one that it imports to build on."""
+    named = isinstance(item, type) and issubclass(item, Method) and isinstance(vars(item).get("name"), str)
+    return named and f"{item.__module__}.".startswith(f"{package}.")
 
 
 def _nearest(name: str, names: list[str]) -> str:

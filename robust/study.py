@@ -21,6 +21,7 @@ from robust.attacks.attack import Attack
 from robust.calibration.calibrator import Calibrator, SetPredictor, SmoothedSetPredictor
 from robust.certificates.certificate import Certificate
 from robust.claims.claim import Claim
+from robust.claims.evidence import references
 from robust.corruptions.corruption import Corruption
 from robust.corruptions.suites import suite
 from robust.datasets.dataset import DatasetSpec
@@ -296,6 +297,18 @@ class Study(BaseModel):
         for entry in (*self.defences, *self.evaluations, *self.diagnostics):
             if not any(entry.on.covers(group) for group in known):
                 raise PydanticCustomError("on", f"{entry.label}: on.networks fits none of {', '.join(sorted(known))}")
+        return self
+
+    @model_validator(mode="after")
+    def _claims_name_what_there_is(self) -> Study:
+        groups, labels = {network.group for network in self.judged()}, {entry.label for entry in self.evaluations}
+        for entry in self.claims:
+            named, under = references(entry.method)
+            # at the smallest size evaluations may be left out: what stands on them is untested there
+            missing = [*(set(named) - groups), *(set(under) - labels if self.size != "smoke" else ())]
+            if missing:
+                known = ", ".join(sorted(groups | labels))
+                raise PydanticCustomError("claim", f"{entry.label}: there is no {min(missing)!r}; there are {known}")
         return self
 
     @model_validator(mode="after")

@@ -26,9 +26,10 @@ class EnergyCNN(Model):
     source: ClassVar[str] = "after arXiv 1912.03263"
 
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(32, 64, 128), min_length=1, description="channels of each convolution; each halves the image"
+        default=(16, 32, 64), min_length=1, description="channels of each convolution; each halves the image"
     )
-    activation: Literal["leaky-relu", "swish"] = Field(default="swish", description="leaky-relu (0.2) or swish")
+    activation: Literal["leaky-relu", "swish"] = Field(default="leaky-relu", description="leaky-relu (0.2) or swish")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of units dropped before the linear layer")
 
     def build(self, inputs: Inputs) -> nn.Module:
         """Convolutions, flatten, linear layer.
@@ -45,7 +46,9 @@ class EnergyCNN(Model):
             active = nn.LeakyReLU(0.2) if self.activation == "leaky-relu" else nn.SiLU()
             layers += [nn.Conv2d(fan_in, channels, 4, stride=2, padding=1), active]
             fan_in, height, width = channels, height // 2, width // 2
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(fan_in * height * width, inputs.num_classes))
+        head = [nn.Flatten(), nn.Linear(fan_in * height * width, inputs.num_classes)]
+        dropped = [nn.Dropout(self.dropout)] if self.dropout else []
+        return nn.Sequential(*layers, *dropped, *head)
 
     def classifier(self, inputs: Inputs) -> Classifier:
         """The module on pixels scaled from [0,1] to [-1,1]."""

@@ -176,7 +176,9 @@ def trade_off(outcomes: Outcomes) -> list[FigureRow]:
 def training(history: Iterable[Mapping[str, Any]], models: Sequence[str]) -> list[FigureRow]:
     """Training curves: one figure for each quantity that the history holds, one line a network."""
     rows = list(history)
-    quantities = [q for q in HISTORY if any(isinstance(row.get(q), int | float) for row in rows)]
+    there = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
+    further = sorted(there - {"epoch", "seed", *HISTORY})  # what the objective logs of itself
+    quantities = [*(q for q in HISTORY if q in there), *further][:PANELS]
     figures = []
     for quantity in quantities:
         series = []

@@ -28,6 +28,7 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (4, 2), (1, 1.5), (6, 2, 1, 2))
 WIDTH, HEIGHT = 4.5, 3.1  # inches
 FONT = 9.0
 CLOUD = 800  # points of a cloud that are drawn; the CSV has all
+FEW = 6  # points that carry their name among them
 LABELLED = 12  # series that get a label at their end; more would cover each other
 
 STYLE: dict[Any, Any] = {
@@ -67,7 +68,7 @@ def draw(figure: FigureRow) -> str:
         axes = drawing.add_axes((0.125, bottom, 0.86 - margin, 0.965 - bottom))
         _frame(axes, figure)
         _ticks(axes, figure)
-        for series in figure.series:
+        for series in sorted(figure.series, key=lambda series: series.mark == "rule"):  # last: the axes must be known
             _MARKS[series.mark](axes, series)
         if any(series.mark == "histogram" for series in figure.series):
             axes.set_ylim(bottom=0)
@@ -169,8 +170,10 @@ def _rule(axes: Axes, series: Series) -> None:
     for x in series.x:
         axes.axvline(x, color=MUTED, linewidth=0.9, dashes=(3, 2))
     if series.x and series.direct:
-        at = {"xycoords": ("data", "axes fraction"), "xytext": (3, -2), "textcoords": "offset points"}
-        look = {"color": MUTED, "va": "top", "fontsize": FONT - 1.5}
+        place = axes.get_xaxis_transform().transform((series.x[0], 0.5))
+        right = axes.transAxes.inverted().transform(place)[0] > 0.8  # no room on that side
+        at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "xytext": (-3 if right else 3, -2)}
+        look = {"color": MUTED, "va": "top", "ha": "right" if right else "left", "fontsize": FONT - 1.5}
         axes.annotate(_short(series.label), (series.x[0], 1.0), **{**at, **look})  # type: ignore[arg-type]
 
 
@@ -193,10 +196,15 @@ def _labelled(figure: FigureRow) -> list[Series]:
 
 
 def _label_margin(figure: FigureRow) -> float:
-    """Share of the width that labels at the right need; histograms and clouds carry them inside."""
-    lines = [s for s in _labelled(figure) if s.mark in ("line", "steps", "bars") and not figure.diagonal]
+    """Share of the width that labels at the right need; histograms and small clouds carry them inside."""
+    lines = [s for s in _labelled(figure) if _beside(s) and s.mark != "histogram" and not figure.diagonal]
     longest = max((len(_short(s.label)) for s in lines), default=0)
     return min(0.36, longest * FONT * 0.56 / 72 / WIDTH) + 0.02 if lines else 0.0
+
+
+def _beside(series: Series) -> bool:
+    """Whether a name stands at the right of the axes; that of a few points stands beside them."""
+    return series.mark != "points" or len(series.x) > FEW
 
 
 def _ends(axes: Axes, figure: FigureRow) -> None:
@@ -210,7 +218,7 @@ def _ends(axes: Axes, figure: FigureRow) -> None:
     to_axes = axes.transData + axes.transAxes.inverted()
     places = [to_axes.transform(_anchor(s, axes)) for s in found]
     for series, (x, _), height in zip(found, places, _apart([y for _, y in places])):
-        line = series.mark != "points"
+        line = _beside(series)
         left = line or x <= 0.5  # a cloud's name stands on the side that has room
         axes.annotate(
             _short(series.label),
@@ -230,6 +238,8 @@ def _anchor(series: Series, axes: Axes) -> tuple[float, float]:
     """Where a name belongs: the end of a line; the outer point of a cloud, away from the nearer edge."""
     if series.mark == "bars":
         return series.x[-1], series.y[-1]
+    if series.mark == "points" and len(series.x) > FEW:
+        return max(series.x), sorted(series.y)[len(series.y) // 2]
     if series.mark != "points":
         return max(zip(series.x, series.y))
     low, high = axes.get_xlim()

@@ -85,10 +85,18 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     found.filters |= {"percent": percent, "number": number, "p_value": p_value, "count": count, "points": points}
-    found.filters |= {"threat": threat, "slug": slug, "effect": effect, "limits": limits, "columns": columns}
+    found.filters |= {
+        "threat": threat,
+        "slug": slug,
+        "effect": effect,
+        "limits": limits,
+        "short": short,
+        "columns": columns,
+    }
     found.filters |= {"numeric_column": numeric_column, "as_published": as_published, "ours": ours}
     found.filters["ours_between"] = ours_between
     found.globals |= {"numeric": lambda names: [(n, 1) for n in names]}
+    found.globals |= {"aligned": lambda names: [(n, int(n != "of")) for n in names]}
     return found
 
 
@@ -111,6 +119,11 @@ def number(value: Any) -> str:
     if not isinstance(value, int | float):
         return str(value)
     return count(value) if isinstance(value, int) else f"{value:.4g}".replace("-", "−")
+
+
+def short(value: float) -> str:
+    """A limit of an interval, with three significant digits."""
+    return f"{value:.3g}".replace("-", "−")
 
 
 def threat(row: Any) -> str:

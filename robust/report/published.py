@@ -94,6 +94,8 @@ def _evidence(
         for key in [(model, label)]
         if key in outcomes.cells
     ]
+    if under and not cells:
+        raise Absent(f"{group} was not judged under {listed(under)}")
     empty = pd.DataFrame()
     ledger = pd.concat(cells, ignore_index=True) if cells else empty
     return Evidence(ledger, measured, history, calibration=empty, detection=empty, costs=empty)

@@ -113,6 +113,23 @@ def pictures(label, id, model, x, adversarial, y, ids):
     ]
 
 
+def diagnostics(ids, rng):
+    """What two diagnostics would find of every network: rows over epochs, a figure, a grid of images."""
+    found = {"measured": [], "figures": [], "pictures": []}
+    for i, id in enumerate(ids):
+        of = {"model": id, "diagnostic": "margins"}
+        found["measured"] += [{**of, "quantity": "margin", "epoch": e, "value": e + i / 10} for e in range(20)]
+        found["measured"] += [{**of, "quantity": "bound", "value": 2.0, "low": 1.0, "high": 3.0, "n": 100}]
+        lines = [{"label": "state", "x": [0.0, 1.0, 2.0], "y": [float(i), 1.0, float("nan")]}]
+        lines += [{"label": "end", "mark": "rule", "x": [1.0], "y": [0.0]}]
+        named = {"id": "curve", "title": "Curves", "paper": "O-3", "x_label": "t", "y_label": "z"}
+        found["figures"].append({**of, "diagnostic": "curves", **named, "series": lines})
+    images = rng.integers(0, 255, (7, 1, 5, 5)).astype(np.uint8)
+    grid = {"id": "grid", "title": "Samples", "caption": "Seven.", "paper": "J-1", "images": images, "columns": 3}
+    found["pictures"].append({"model": ids[0], "diagnostic": "curves", **grid})
+    return found
+
+
 @pytest.fixture(scope="session")
 def inputs(study_and_parts):
     """Arguments of `build` for a study with everything in it."""
@@ -162,8 +179,19 @@ def inputs(study_and_parts):
         ],
         "claims": [
             {"id": "Q18", "question": "Does regularisation help against every attack?", "verdict": "partly"}
-            | {"effect": 0.12, "low": 0.08, "high": 0.16, "attack": "pgd", "seeds": 3, "section": "accuracy"}
+            | {"effect": 12.0, "low": 8.0, "high": 16.0, "attack": "pgd", "seeds": 3, "section": "accuracy"}
+            | {"unit": "points", "reason": "It gains 12 points under pgd.", "rows": [{"group": "a", "points": 12.0}]}
         ],
+        **diagnostics(ids, rng),
+        "published": [
+            {"table": "Table 1", "row": "linear", "column": "FGSM 1/8", "published": "54.2", "source": "S0"}
+            | {"group": "linear.standard", "evaluation": "fgsm-1-8", "strong": ["fgsm-1-8", "pgd-1-8"]},
+            {"table": "Table 1", "row": "linear", "column": "median l2", "published": 0.09, "source": "S1"}
+            | {"group": "linear.standard", "evaluation": "deepfool", "quantity": "median-distance"},
+            {"table": "Table 1", "row": "SVHN", "column": "median l2", "published": 0.2, "source": "S1"},
+        ],
+        "not_run": [{"figure": "O-1 SVHN", "reason": "its data are absent"}, {"figure": "O-4", "reason": "no ODE"}],
+        "paper_figures": ["O-1", "O-3", "O-4", "J-1", "T-1", "T-3"],
         "history": [
             {"model": id, "epoch": e, "loss": 2.3 * 0.7**e + 0.02 * i, "select_accuracy": 1 - 0.8**(e + 1)}
             for i, id in enumerate(ids)

@@ -85,10 +85,10 @@ def test_links_lead_somewhere_and_ids_are_unique(page):
 
 def test_every_section_is_there_and_the_summary_first(page):
     sections = [i for i in page.ids if f"{i}-title" in page.ids]
-    assert sections[:3] == ["summary", "threat", "accuracy"]
+    assert sections[:5] == ["summary", "claims", "paper", "threat", "accuracy"]
     assert set(sections) >= {
         "differences", "curves", "validity", "certificates", "calibration", "detection", "weakest", "examples",
-        "claims", "cost", "training", "reproduce",
+        "claims", "cost", "training", "reproduce", "measured",
     }  # fmt: skip
     text = " ".join("".join(page.text).split())
     assert "The worst number: 64.3 % robust accuracy of linear.regularised at linf 1/16, a trusted upper bound." in text
@@ -173,9 +173,20 @@ def hostile(tmp_path_factory):
     example = {"evaluation": HOSTILE[1], "model": models[0]["id"], "sample": 0, "label": 1, "prediction_clean": 1}
     example |= {"prediction_adv": 2, "clean": picture, "adversarial": picture + 8}
     score = {"model": models[0]["id"], "score": HOSTILE[0], "set": HOSTILE[1], "inside": True, "values": [1.0]}
+    named = {"model": models[0]["id"], "diagnostic": HOSTILE[0], "id": HOSTILE[3], "title": HOSTILE[3]}
     report = build(
         study,
         ledger.merge(tables),
+        measured=[{**named, "quantity": HOSTILE[1], "of": HOSTILE[2], "value": 1.0}],
+        figures=[{**named, "paper": HOSTILE[0], "series": [{"label": HOSTILE[0], "x": [0.0, 1.0], "y": [1.0, 2.0]}]}],
+        pictures=[{**named, "caption": HOSTILE[0], "paper": HOSTILE[3], "images": picture[None], "columns": 1}],
+        claims=[
+            {"id": HOSTILE[0], "question": HOSTILE[3], "verdict": "fails", "reason": HOSTILE[0], "unit": HOSTILE[3]}
+            | {"effect": 1.0, "rows": [{HOSTILE[0]: HOSTILE[3]}]}
+        ],
+        published=[dict.fromkeys(("table", "row", "column", "published", "source"), HOSTILE[0])],
+        not_run=[{"figure": HOSTILE[0], "reason": HOSTILE[3]}],
+        paper_figures=[HOSTILE[0]],
         examples=[example],
         scores=[score],
         commands=[f"robust run '{HOSTILE[0]}'"],
