@@ -179,6 +179,10 @@ class Metered(Classifier):
         """A view whose rows are `rows` (mask or positions) of this one; the counts are shared."""
         return self._view(self.inner, self._rows[rows.cpu()])
 
+    def on(self, inner: Classifier) -> Metered:
+        """The same rows of another classifier, counted by the same meter."""
+        return self._view(inner, self._rows)
+
     def _view(self, inner: Classifier, rows: Tensor) -> Metered:
         view = Metered(inner, 0)
         view.forwards, view.backwards, view._rows = self.forwards, self.backwards, rows
