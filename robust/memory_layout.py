@@ -38,7 +38,10 @@ def channels_last_copy(classifier: Classifier, images: Tensor) -> Classifier | N
     if any(isinstance(module, torch.jit.ScriptModule) for module in classifier.modules()):
         return None
     try:
-        twin = copy.deepcopy(classifier).to(memory_format=torch.channels_last)
+        twin = copy.deepcopy(classifier)
+        for weight in twin.parameters():
+            if weight.dim() == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         same = _computes_the_same(classifier, twin, images[:2].to(torch.float32))
     except (RuntimeError, TypeError, NotImplementedError) as error:
         logger.debug("no channels-last copy: %s", error)

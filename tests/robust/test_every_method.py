@@ -67,6 +67,11 @@ CORRUPTIONS: dict[str, tuple[dict[str, Any], float]] = {
     "clean": ({}, 1.0),
     "gaussian-noise": ({"sigma": "1/2"}, 0.85),
 }
+# name, settings at a size that breaks digits: a new attack of a given size needs this one row
+ATTACKS: dict[str, dict[str, Any]] = {
+    "fgsm": {"eps": "1/8"},
+    "pgd": {"eps": "1/10", "steps": 10},
+}
 CALIBRATORS = ("temperature", "vector", "matrix", "isotonic", "histogram-binning", "beta", "ensemble-temperature")
 SETS: dict[str, dict[str, Any]] = {
     "lac": {},
@@ -89,7 +94,8 @@ def _all(test: str, *names: str) -> dict[str, str]:
 OWN = f"{HERE.name}::"
 TESTED: dict[str, dict[str, str]] = {
     "attack": {
-        **_all(FIXED, "fgsm", "pgd", "bim", "random-noise", "mi-fgsm", "di-fgsm", "ti-fgsm", "apgd-ce", "apgd-dlr"),
+        **_all(OWN + "test_attacks_break_digits_that_noise_of_their_size_does_not", *ATTACKS),
+        **_all(FIXED, "bim", "random-noise", "mi-fgsm", "di-fgsm", "ti-fgsm", "apgd-ce", "apgd-dlr"),
         **_all(FIXED, "apgd-t", "multi-targeted", "beta", "square", "spatial", "spatial-flow", "patch", "fab"),
         "fab-t": FIXED,
         **_all(NEAREST, "ddn", "deepfool", "fmn", "cw", "binary-search"),
@@ -270,6 +276,17 @@ def test_corruptions_cost_the_accuracy_they_should(net, name):
     assert torch.equal(corruption.apply(images[[3, 1]], draws.select([3, 1])), worn[[3, 1]])
     assert worn.min() >= 0
     assert worn.max() <= 1
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_break_digits_that_noise_of_their_size_does_not(net, name):
+    classifier, parts = net
+    images, labels = (part[:100] for part in parts["test"])
+    attack: Any = create("attack", {"name": name, **ATTACKS[name]})
+    noise = create("attack", {"name": "random-noise", "threat": attack.threat})
+    table = evaluate(classifier, images, labels, [attack, noise]).summary().set_index("evaluation")
+    assert table.loc[name, "accuracy"] < table.loc["random-noise", "accuracy"] - 0.1
+    assert table.loc[name, "backward"] <= len(labels) * attack.passes(10)[1]
 
 
 @pytest.mark.parametrize("name", CALIBRATORS)

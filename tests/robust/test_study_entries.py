@@ -1,4 +1,4 @@
-"""What an entry of a study may say beyond its method: which networks it is for, suites, merged recipes, a shift before."""
+"""What an entry of a study may say beyond its method: networks it is for, suites, merged recipes, a shift before."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_an_evaluation_is_for_the_networks_and_samples_it_names():
 
 
 def test_a_suite_stands_for_its_corruptions():
-    found = study('evaluations: [clean, {suite: common, severities: [1, 5], on: {samples: 9}}]').evaluations
+    found = study("evaluations: [clean, {suite: common, severities: [1, 5], on: {samples: 9}}]").evaluations
     assert len(found) == 1 + 2 * 19
     assert found[1].label == "gaussian-noise-1"
     assert {entry.on.samples for entry in found[1:]} == {9}

@@ -1,4 +1,4 @@
-"""What `Training` says beyond the optimiser: fewer samples, wrong labels, snapshots, and going back after a divergence."""
+"""What `Training` says beyond the optimiser: fewer samples, wrong labels, snapshots, restarts after divergence."""
 
 import numpy as np
 import pytest
