@@ -103,9 +103,9 @@ class Langevin:
             gradient = score(classifier, state, labels, through=through)
             if self.gradient_bound is not None:
                 gradient = gradient.clamp(-2 * self.gradient_bound, 2 * self.gradient_bound)
-            state = state + self.step_size / 4 * gradient
+            state = torch.add(state, gradient, alpha=self.step_size / 4)  # one pass over the pixels, not two
             if self.sigma:
-                state = state + to_unit_noise(self.sigma) * normals(step)
+                state = torch.add(state, normals(step), alpha=to_unit_noise(self.sigma))
             if self.box:
                 state = state.clamp(0, 1)
         return Walk(state, gradient)

@@ -33,6 +33,7 @@ from robust.method import LABEL, Method
 from robust.models.model import Model
 from robust.objectives.objective import Objective
 from robust.registry import create
+from robust.spelling import meant
 from robust.yamltree import Lines, StudyError, deep_merge, parse, read, set_value
 
 Size = Literal["smoke", "cpu", "full"]
@@ -404,7 +405,12 @@ def load(
             names = ", ".join(sorted(map(str, unknown)))
             raise StudyError([f"{path}:{presets.line}: sizes: {names} is no size; use smoke, cpu, full"])
         if size in presets.value:
-            tree = deep_merge(tree, presets.value[size])
+            preset = presets.value[size]
+            if not isinstance(preset.value, dict):
+                raise StudyError(
+                    [f"{path}:{preset.line}: sizes.{size}: expected a mapping of what differs in this size"]
+                )
+            tree = deep_merge(tree, preset, str(path))
     for change in changes:
         tree = set_value(tree, change)
     if seeds is not None:
@@ -433,16 +439,17 @@ def validate(data: Any, source: str, lines: Lines | None = None) -> Study:
         # a list whose entries are wrong is reported as too short as well: once is enough
         wrong = {e["loc"][:1] for e in found if e["type"] != "too_short"}
         told = [e for e in found if e["type"] != "too_short" or e["loc"] not in wrong]
-        raise StudyError([_message(e, source, lines or {}) for e in told]) from None
+        raise StudyError([_message(e, source, lines or {}, data) for e in told]) from None
 
 
-def _message(error: Any, source: str, lines: Lines) -> str:
+def _message(error: Any, source: str, lines: Lines, data: Any) -> str:
     loc = [part for part in error["loc"] if part not in ("method",)]
     line = next((lines[tuple(loc[:n])] for n in range(len(loc), -1, -1) if tuple(loc[:n]) in lines), 1)
     field = ".".join(str(part) for part in loc) or "study"
     text = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        text = f"there is no field {loc[-1]!r} here; check the spelling, or see `robust show` for the method's fields"
+        near = meant(loc, data, list(Study.model_fields))
+        text = f"there is no field {loc[-1]!r} here; {near or 'robust show KIND NAME prints the fields of a method'}"
     elif error["type"] == "missing":
         text = f"the field {loc[-1]!r} is missing; add it"
     else:

@@ -139,20 +139,24 @@ class _Builder:
             raise StudyError([f"{self.source}:{line}: study: {str(node.value)[:40]!r} is not a usable value"]) from None
 
 
-def deep_merge(base: Tree, over: Tree) -> Tree:
-    """`over` laid on `base`: mappings merge, other values replace; a mapping over a list changes entries by label."""
+def deep_merge(base: Tree, over: Tree, source: str) -> Tree:
+    """`over` laid on `base`: mappings merge, other values replace; a mapping over a list changes entries by label.
+
+    Raises:
+        StudyError: if a list has no entry of that label; `source` names the file in the message.
+    """
     if isinstance(base.value, dict) and isinstance(over.value, dict):
         merged = dict(base.value)
         for key, item in over.value.items():
-            merged[key] = deep_merge(merged[key], item) if key in merged else item
+            merged[key] = deep_merge(merged[key], item, source) if key in merged else item
         return Tree(merged, base.line)
     if isinstance(base.value, list) and isinstance(over.value, dict):
         items = list(base.value)
         for label, item in over.value.items():
             position = _position(items, label)
             if position is None:
-                raise StudyError([f"line {item.line}: {label}: the list has no entry of that label or name"])
-            items[position] = deep_merge(_as_mapping(items[position]), item)
+                raise StudyError([f"{source}:{item.line}: {label[:80]}: the list has no entry of that label or name"])
+            items[position] = deep_merge(_as_mapping(items[position]), item, source)
         return Tree(items, base.line)
     return over
 
@@ -196,7 +200,7 @@ def _position(items: list[Tree], label: str) -> int | None:
             entry = _as_mapping(item).value
             if isinstance(entry, dict) and key in entry and str(entry[key].value) == label:
                 return i
-    return int(label) if label.isdigit() and int(label) < len(items) else None
+    return int(label) if label.isdecimal() and len(label) < 7 and int(label) < len(items) else None
 
 
 def _as_mapping(item: Tree) -> Tree:

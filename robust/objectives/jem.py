@@ -133,7 +133,9 @@ class JEM(Objective):
         return super().selection(classifier, images, labels, rng)
 
     def _noisy(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        return images + to_unit_noise(self.input_sigma) * normals(draws, images) if self.input_sigma else images
+        if not self.input_sigma:
+            return images
+        return torch.add(images, normals(draws, images), alpha=to_unit_noise(self.input_sigma))
 
     def _sample(self, classifier: Classifier, state: State, count: int, draws: torch.Generator) -> Walk:
         """Chains drawn from the buffer, walked, and written back."""

@@ -25,7 +25,7 @@ evaluations:
   - {name: bpda, label: adaptive, attack: {name: pgd, norm: l2, eps: 1/2, steps: 4}, on: {networks: ["*+coarse"]}}
   - {name: overconfidence, eps: 1/10, steps: 4}
   - {suite: mnist-c, severities: [3], on: {networks: ["mlp.*"], samples: 20}}
-  - {name: pgd, label: after-fog, norm: l2, eps: 1/2, steps: 2, after: {name: brightness, severity: 3}, on: {samples: 20}}
+  - {name: pgd, label: after, norm: l2, eps: 1/2, steps: 2, after: {name: fog, severity: 3}, on: {samples: 20}}
 calibrators: [temperature, {name: rscp-plus, eps: 1/8, samples: 16, on: {samples: 20, networks: ["mlp.standard"]}}]
 detectors: [energy]
 ood: [{name: uniform-noise, test: 40}]
