@@ -93,3 +93,14 @@ def test_the_plan_knows_every_step_and_finds_them_done(outcome):
     kinds = {step["step"].split()[0] for step in steps}
     assert {"conformal", "measure", "detect", "diagnose", "train", "evaluate"} <= kinds
     assert all(step["hit"] for step in steps), [step for step in steps if not step["hit"]]
+
+
+def test_corruptions_are_summed_up_against_the_base(outcome):
+    _, report, _ = outcome
+    rows = {row["group"]: row for row in report["shift"]}
+    assert set(rows) == {"mlp.standard", "mlp.standard+coarse", "mlp.noisy"}
+    assert rows["mlp.standard"]["mce"] == pytest.approx(1.0)
+    assert {row["corruptions"] for row in rows.values()} == {15}
+    accuracy = {(row["model"], row["label"]): row["accuracy"] for row in report["evaluations"]}
+    own = [value for (model, label), value in accuracy.items() if model == "mlp.noisy.0" and label[-2:] == "-3"]
+    assert rows["mlp.noisy"]["accuracy"] == pytest.approx(sum(own) / len(own))
