@@ -44,5 +44,9 @@ bench: install   ## timed comparisons, printed as ratios
 serve: install   ## Prefect and MLflow on loopback
 	$(BIN)/robust serve
 
+docs: install    ## the documentation, with the catalogue of all methods, in site/
+	$(BIN)/python docs/results_table.py
+	$(BIN)/mkdocs build --strict
+
 clean:           ## forget the environment and everything that runs made
-	rm -rf $(VENV) .robust build *.egg-info
+	rm -rf $(VENV) .robust build site *.egg-info

@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable
 
 import torch
+from foreign_nets import load_net, path_of
 from torch import Tensor, nn
 
 from robust import torchvision
 from robust.attacks.pgd import PGD
 from robust.classifier import Classifier, Metered
-from robust.datasets.root import root
+from robust.evaluation import judge
+from robust.memory_layout import channels_last_copy
 from robust.randomness import Randomness
 from robust.registry import create
 
@@ -31,28 +33,15 @@ NETS = {"mnist_lenet5_advtrained.pt": 0.3, "mnist_wong_kolter.pth": 0.1, "mnist_
 Run = Callable[[], Tensor]
 
 
-def lenet() -> nn.Module:
-    parts = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()]
-    return nn.Sequential(*parts, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3136, 200), nn.ReLU(), nn.Linear(200, 10))
-
-
-def wong_kolter() -> nn.Module:
-    parts = [nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten()]
-    return nn.Sequential(*parts, nn.Linear(1568, 100), nn.ReLU(), nn.Linear(100, 10))
-
-
-def load_net(name: str) -> nn.Module:
-    net = wong_kolter() if "wong" in name else lenet()
-    stored = torch.load(root() / "nets" / name, weights_only=True, map_location="cpu")
-    stored = stored["state_dict"][0] if "state_dict" in stored else stored
-    net.load_state_dict(dict(zip(net.state_dict(), stored.values())))
-    return net.eval()
-
-
 def contestants(net: nn.Module, images: Tensor, labels: Tensor, eps: float) -> dict[str, Run]:
-    """Every way to spend 40 steps on these images; the floor does nothing but the passes."""
+    """Every way to spend 40 steps on these images; the floor does nothing but the passes.
+
+    `ours` is the attack alone, as the peers run theirs; `judged` is the whole evaluation, with its own looks at the
+    clean and attacked images, before and after rounding.
+    """
     classifier = Classifier(net, num_classes=10)
     attack = PGD.model_validate({"eps": eps, "steps": STEPS, "step_size": STEP_SIZE})
+    search = channels_last_copy(classifier, images) or classifier  # what an evaluation gives to its attacks
 
     def floor() -> Tensor:
         for _ in range(STEPS):
@@ -61,10 +50,13 @@ def contestants(net: nn.Module, images: Tensor, labels: Tensor, eps: float) -> d
         return images
 
     def ours() -> Tensor:
-        rng = Randomness.of(0, range(len(labels)), "pgd")
-        return attack.perturb(Metered(classifier, len(labels)), images, labels, rng)
+        found = Metered(search, len(labels))
+        return attack.perturb(found, images, labels, Randomness.of(0, range(len(labels)), "pgd"))
 
-    runs: dict[str, Run] = {"floor": floor, "ours": ours}
+    def judged() -> Tensor:
+        return judge(classifier, images, labels, torch.arange(len(labels)), attack, 0, len(labels), False).images
+
+    runs: dict[str, Run] = {"floor": floor, "ours": ours, "judged": judged}
     if importlib.util.find_spec("torchattacks"):
         torchvision.load()
         peer = importlib.import_module("torchattacks").PGD(net, eps=eps, alpha=STEP_SIZE, steps=STEPS)
@@ -81,7 +73,7 @@ def main(samples: int) -> None:
     torch.set_num_threads(1)
     images, labels, _ = create("dataset", "mnist").load("test").batch(slice(0, 2 * samples))
     for name, eps in NETS.items():
-        if not (root() / "nets" / name).exists():
+        if not path_of(name).exists():
             print(f"{name}: left out, not under ROBUST_DATA")
             continue
         net = load_net(name).requires_grad_(False)

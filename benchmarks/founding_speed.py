@@ -7,6 +7,7 @@ of passes of the same network by hand, with nothing around them; the ratio is wh
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -46,14 +47,14 @@ def main(threads: int) -> None:
 
 
 def paired(method: Callable[[], object], floor: Callable[[], object]) -> tuple[float, float]:
-    """Fastest seconds of both, measured in turn: what a busy machine adds is never negative."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS + 1):  # the first round warms up
-        for run, taken in zip((method, floor), seconds, strict=True):
-            start = time.perf_counter()
+    """Median processor seconds of both, in turn: what other programs take of the machine's time does not count."""
+    taken: dict[Callable[[], object], list[float]] = {method: [], floor: []}
+    for index in range(ROUNDS + 1):  # the first round warms up
+        for run in (method, floor) if index % 2 else (floor, method):
+            start = time.process_time()
             run()
-            taken.append(time.perf_counter() - start)
-    return min(seconds[0][1:]), min(seconds[1][1:])
+            taken[run].append(time.process_time() - start)
+    return statistics.median(taken[method][1:]), statistics.median(taken[floor][1:])
 
 
 def jem_step() -> list[Timed]:
@@ -95,8 +96,8 @@ def jem_step() -> list[Timed]:
             torch.autograd.grad(classifier(leaf).logsumexp(1).sum(), leaf)
         for parameter in classifier.parameters():
             parameter.requires_grad_(True)
-        for _ in range(3):
-            classifier(images).logsumexp(1).mean().backward()
+        # all forward passes, then all backward ones, as training has to
+        torch.stack([classifier(images).logsumexp(1).mean() for _ in range(3)]).sum().backward()
 
     seconds, least = paired(step, floor)
     return [Timed("jem, energy-cnn, 64 images", seconds, least, "20 forward and input gradients, 3 training passes")]
@@ -123,16 +124,15 @@ def tisode() -> list[Timed]:
         state = network.extractor(images)
 
     def passes(evaluations: int) -> None:
-        """Extractor, so many evaluations of f, and head, forward and backward: every pass for itself."""
+        """Extractor, so many evaluations of f, head: all forward passes, then all backward ones, as training has to."""
         network.zero_grad(set_to_none=True)
         features = network.extractor(images)
-        features.backward(torch.ones_like(features))
-        for _ in range(evaluations):
-            leaf = state.detach().requires_grad_()
-            slope = network.mapping.derivative(0.0, leaf)
+        slopes = [network.mapping.derivative(0.0, state.detach().requires_grad_()) for _ in range(evaluations)]
+        F.cross_entropy(network.head(state.detach().requires_grad_()), labels).backward()
+        while slopes:
+            slope = slopes.pop()
             slope.backward(torch.ones_like(slope))
-        leaf = state.detach().requires_grad_()
-        F.cross_entropy(network.head(leaf), labels).backward()
+        features.backward(torch.ones_like(features))
 
     def step(objective: Objective) -> None:
         network.zero_grad(set_to_none=True)

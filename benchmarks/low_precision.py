@@ -12,7 +12,8 @@ import sys
 import time
 
 import torch
-from attack_speed import NETS, STEP_SIZE, STEPS, load_net
+from attack_speed import NETS, STEP_SIZE, STEPS
+from foreign_nets import load_net
 from torch import Tensor
 
 from robust.attacks.low_precision import LowPrecision

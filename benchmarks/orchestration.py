@@ -9,6 +9,7 @@ evaluates the same shards by `CachedTask.run`, which is the work without schedul
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,14 @@ from tasks.home import Home, activate
 
 def bare(spec, home: Home) -> float:
     """Seconds of the study's tasks alone."""
-    import os
 
     from robust.corruptions.clean import Clean
+    from robust.study import EvaluationEntry
     from tasks.calibrate import calibrate, calibrate_work
     from tasks.detect import detect, detect_work
     from tasks.diagnose import diagnose, diagnose_work
     from tasks.evaluate import evaluate, evaluate_works
+    from tasks.networks import Built
     from tasks.prepare import prepare, prepare_work
     from tasks.train import train, train_works
 
@@ -33,26 +35,27 @@ def bare(spec, home: Home) -> float:
     data = prepare.run(prepare_work(spec.dataset, home))
     trainings = train_works(spec, data, home)
     trained = {network: train.run(work) for network, work in trainings.items()}
-    methods = {entry.label: entry.method for entry in spec.evaluations}
+    networks = {n.id: Built(n, trainings[n.base], trained[n.base]) for n in spec.judged()}
+    clean = EvaluationEntry(label="clean", method=Clean())
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for network, done in trained.items():
-            training = trainings[network]
-            judged = evaluate_works(spec, network, done, training, methods, data, "test")
-            fitting = evaluate_works(spec, network, done, training, {"clean": Clean()}, data, "calibrate")
-            last = evaluate_works(spec, network, done, training, methods, data, "test", "last")
+        for name, built in networks.items():
+            judged = evaluate_works(spec, built, spec.evaluations, data, "test", others=networks)
             futures = {place: pool.submit(evaluate.run, work) for place, work in judged.items()}
-            rest = [pool.submit(evaluate.run, work) for work in fitting.values()]
-            if done.files["last"].sha256 != done.files["best"].sha256:
+            rest = []
+            if spec.calibrators:
+                fitting = evaluate_works(spec, built, [clean], data, "calibrate")
+                rest = [pool.submit(evaluate.run, work) for work in fitting.values()]
+            if built.network.defence is None and built.weights("last") != built.weights("best"):
+                last = evaluate_works(spec, built, spec.evaluations, data, "test", "last", networks)
                 for extra in [pool.submit(evaluate.run, work) for work in last.values()]:
                     extra.result()
             results = {place: future.result() for place, future in futures.items()}
             fitted = [future.result() for future in rest]
             if spec.calibrators:
-                calibrate.run(calibrate_work(spec, network, fitted, results, home))
-            if spec.ood:
-                detect.run(detect_work(spec, network, done, training, data))
-        networks = {network: (trainings[network], done) for network, done in trained.items()}
-        checks = [diagnose_work(spec, network, networks, data) for network in trained]
+                calibrate.run(calibrate_work(spec, name, fitted, results, home))
+            if spec.ood and built.network.defence is None:
+                detect.run(detect_work(spec, built, data))
+        checks = [diagnose_work(spec, built, networks, data) for built in networks.values()]
         for future in [pool.submit(diagnose.run, work) for work in checks if work is not None]:
             future.result()
     return time.perf_counter() - started

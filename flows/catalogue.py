@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+import re
 import tempfile
 import textwrap
 from pathlib import Path
@@ -13,51 +15,89 @@ from typing import Any
 from robust import registry
 
 Row = dict[str, Any]
+WIDTH = 80
 
 
 def catalogue(home: Path, kind: str | None = None) -> list[Row]:
-    """Rows {kind, name, family, source, summary, fields}; fields need the classes, so they are cached in the home."""
-    found = registry.entries(kind)
+    """Rows {kind, name, family, source, summary, fields, cost}; they need the classes, so they are cached in the home.
+
+    Raises:
+        UnknownMethod: if there is no such kind.
+    """
+    if kind is not None:
+        registry.check_kind(kind)
     path = home / "cache" / f"catalogue-{_digest()}.json"
     if path.exists():
         rows = json.loads(path.read_text(encoding="utf-8"))
     else:
         rows = [_row(entry) for entry in registry.entries()]
         _write(path, rows)
-    wanted = {(entry.kind, entry.name) for entry in found}
-    return [row for row in rows if (row["kind"], row["name"]) in wanted]
+    return [row for row in rows if kind in (None, row["kind"])]
 
 
 def catalogue_table(rows: list[Row]) -> str:
     """The catalogue for a terminal of 80 columns, by kind and family."""
     lines: list[str] = []
-    kinds = dict.fromkeys(row["kind"] for row in rows)
-    for kind in kinds:
-        lines += ["", kind.upper()]
+    for kind in dict.fromkeys(row["kind"] for row in rows):
         of_kind = sorted((row for row in rows if row["kind"] == kind), key=lambda row: (row["family"], row["name"]))
+        lines += ["", f"{kind.upper()} ({len(of_kind)})"]
+        width = max(18, *(len(row["name"]) for row in of_kind))
         family = None
         for row in of_kind:
             if row["family"] != family:
                 family = row["family"]
                 lines.append(f"  {family}" if family else "  other")
-            lines.append(f"    {row['name']:<18} {textwrap.shorten(row['summary'], 56, placeholder='…')}")
+            room = WIDTH - width - 5
+            lines.append(f"    {row['name']:<{width}} {textwrap.shorten(row['summary'], room, placeholder='…')}")
             if row["source"]:
-                lines.append(f"    {'':<18} {textwrap.shorten(row['source'], 56, placeholder='…')}")
+                lines.append(f"    {'':<{width}} {textwrap.shorten(row['source'], room, placeholder='…')}")
     return "\n".join(lines[1:]) if lines else "no methods"
 
 
 def describe(kind: str, name: str) -> str:
-    """One method in full: docstring, source, fields with ranges and defaults, cost in passes."""
+    """One method in full for a terminal of 80 columns: docstring, paper, fields with ranges and defaults, cost."""
     method = registry.find(kind, name)
-    lines = [f"{kind} {name}", f"source: {method.source}" if method.source else "", ""]
-    lines += [textwrap.dedent("    " + (method.__doc__ or "")).strip(), "", "fields:"]
+    lines = [f"{kind} {name} ({method.family})" if method.family else f"{kind} {name}"]
+    lines += [f"source: {method.source}" if method.source else "", *paper_links(method.source), ""]
+    lines += [*_paragraphs(inspect.cleandoc(method.__doc__ or "")), "", "fields:"]
     for field in _fields(method):
-        bounds = f" [{field['range']}]" if field["range"] else ""
-        lines.append(f"  {field['name']}: {field['type']}{bounds}, default {field['default']}")
-        if field["description"]:
-            lines.append(f"      {field['description']}")
+        lines += _field_lines(field, "  ")
     cost = _cost(method)
-    return "\n".join([*lines, "", f"cost: {cost}"] if cost else lines)
+    return "\n".join([*lines, "", *textwrap.wrap(f"cost: {cost}", WIDTH)] if cost else lines)
+
+
+def document(entry: registry.Entry) -> Row:
+    """A row of the catalogue with the whole docstring: what the documentation's pages are made of."""
+    return {**_row(entry), "doc": inspect.cleandoc(registry.find(entry.kind, entry.name).__doc__ or "")}
+
+
+def paper_links(source: str) -> list[str]:
+    """Where the papers of a source line can be read."""
+    return [f"https://arxiv.org/abs/{number}" for number in re.findall(r"\b\d{4}\.\d{4,5}\b", source)]
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Text wrapped paragraph by paragraph; indented lines (formulae, lists) stay lines of their own."""
+    lines: list[str] = []
+    for paragraph in text.split("\n\n"):
+        for flow in re.split(r"\n(?=[ ]|\S+:$)|(?<=:)\n", paragraph):
+            indent = " " * (len(flow) - len(flow.lstrip()))
+            lines += textwrap.wrap(flow, WIDTH, subsequent_indent=indent, break_long_words=False)
+        lines.append("")
+    return lines[:-1]
+
+
+def _field_lines(field: Row, indent: str) -> list[str]:
+    """A field with its range and default, what it means, and the fields inside it."""
+    bounds = f" [{field['range']}]" if field["range"] else ""
+    default = f", default {field['default']}" if not field["fields"] else ""
+    lines = textwrap.wrap(
+        f"{indent}{field['name']}: {field['type']}{bounds}{default}", WIDTH, subsequent_indent=indent + " " * 4
+    )
+    if field["description"]:
+        deeper = indent + " " * 4
+        lines += textwrap.wrap(field["description"], WIDTH, initial_indent=deeper, subsequent_indent=deeper)
+    return lines + [line for inner in field["fields"] for line in _field_lines(inner, indent + "  ")]
 
 
 def _row(entry: registry.Entry) -> Row:
@@ -69,25 +109,38 @@ def _row(entry: registry.Entry) -> Row:
         "source": entry.source,
         "summary": entry.summary,
         "fields": {field["name"]: field for field in _fields(method)},
+        "cost": _cost(method),
     }
 
 
-def _fields(method: type[Any]) -> list[dict[str, Any]]:
+def _fields(method: type[Any]) -> list[Row]:
     schema = method.model_json_schema()
+    return _properties(schema, schema.get("$defs", {}))
+
+
+def _properties(schema: Row, definitions: Row) -> list[Row]:
+    """The fields of a schema; a field that holds settings of its own (a threat, a training) brings theirs."""
     required = set(schema.get("required", []))
     return [
         {
             "name": name,
             "type": _type(spec),
             "range": _range(spec),
-            "default": "required" if name in required else json.dumps(spec.get("default")),
+            "default": "required" if name in required else json.dumps(spec.get("default"), ensure_ascii=False),
             "description": spec.get("description", ""),
+            "fields": _inner(spec, definitions),
         }
         for name, spec in schema.get("properties", {}).items()
     ]
 
 
-def _type(spec: dict[str, Any]) -> str:
+def _inner(spec: Row, definitions: Row) -> list[Row]:
+    name = _type(spec) if "$ref" in spec else ""
+    others = {key: item for key, item in definitions.items() if key != name}  # settings inside themselves end there
+    return _properties(definitions[name], others) if name in definitions else []
+
+
+def _type(spec: Row) -> str:
     if "enum" in spec:
         return " | ".join(map(str, spec["enum"]))
     if "anyOf" in spec:
@@ -119,11 +172,16 @@ def _cost(method: type[Any]) -> str:
 
 
 def _digest() -> str:
+    """Of everything that the rows are made of: the library's sources, this file, the plug-ins and their sources."""
     root = Path(registry.__file__).parent
-    files = [path for folder in registry.KINDS.values() for path in sorted((root / folder).glob("*.py"))]
-    body = b"".join(path.read_bytes() for path in files)
-    plugins = ",".join(sorted(f"{p.name}={p.value}" for p in registry.plugin_points()))
-    return hashlib.sha256(body + plugins.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.read_bytes())
+    for point in sorted(registry.plugin_points()):
+        digest.update(f"{point.name}={point.value} {point.dist.version if point.dist else ''}".encode())
+        for path in registry.plugin_files(point):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _write(path: Path, rows: list[Row]) -> None:

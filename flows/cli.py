@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +24,46 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+SIZES, RUNNERS = ("smoke", "cpu", "full"), ("threads", "processes", "dask")
+NORMS, SPLITS = ("linf", "l2", "l1"), ("test", "train", "select", "calibrate")
+
+
+def _kinds(incomplete: str) -> list[str]:
+    """What the shell offers for a kind."""
+    from robust.registry import KINDS
+
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+def _names(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """What the shell offers for a name: the methods of the kind that is typed already, each with its line."""
+    from robust.registry import KINDS, entries
+
+    kind = context.params.get("kind")
+    found = entries(kind) if kind in KINDS else ()
+    return [(entry.name, entry.summary) for entry in found if entry.name.startswith(incomplete)]
+
+
+def _registered(kind: str) -> Callable[[str], list[str]]:
+    """What the shell offers for an option that takes methods of one kind."""
+
+    def names(incomplete: str) -> list[str]:
+        from robust.registry import entries
+
+        return [entry.name for entry in entries(kind) if entry.name.startswith(incomplete)]
+
+    return names
+
+
+_DATASETS = _registered("dataset")
 Home = Annotated[Path | None, typer.Option(help="where runs keep everything (ROBUST_HOME, default ./.robust)")]
-SizeOption = Annotated[str, typer.Option(help="which preset of the study: smoke, cpu or full")]
+SizeOption = Annotated[
+    str, typer.Option(help="which preset of the study: smoke, cpu or full", autocompletion=lambda: SIZES)
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="a.b=c, replaces one value of the study; repeatable")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable lines on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, only the result")]
-Runner = Annotated[str, typer.Option(help="threads, processes or dask")]
+Runner = Annotated[str, typer.Option(help="threads, processes or dask", autocompletion=lambda: RUNNERS)]
 Seeds = Annotated[str | None, typer.Option(help="comma-separated seeds, replaces the study's")]
 
 
@@ -53,7 +88,7 @@ def run(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run a study: data, training, evaluation, calibration, detection and the report, from the cache where possible."""
+    """Run studies: training, attacks, report; cached where it can be."""
     from flows.run import run_studies
 
     report = run_studies(studies, size, change or [], _home(home), runner, _seeds(seeds), quiet, as_json)
@@ -63,11 +98,18 @@ def run(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="module:function, NAME@weights.pt, a file, or models:/name@alias")],
-    dataset: Annotated[str, typer.Option(help="the name of a data set, or a folder of images")],
-    split: Annotated[str, typer.Option(help="test, train, select or calibrate")] = "test",
+    dataset: Annotated[
+        str, typer.Option(help="a data set's name, or a folder of images", autocompletion=_registered("dataset"))
+    ],
+    split: Annotated[
+        str, typer.Option(help="test, train, select or calibrate", autocompletion=lambda: SPLITS)
+    ] = "test",
     samples: Annotated[int | None, typer.Option(help="how many; default all")] = None,
-    attack: Annotated[list[str] | None, typer.Option(help="name or {name: pgd, steps: 40}; repeatable")] = None,
-    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1")] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help="name or {name: pgd, steps: 40}; repeatable", autocompletion=_registered("attack")),
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1", autocompletion=lambda: NORMS)] = None,
     eps: Annotated[str | None, typer.Option(help="radius in units of the [0,1] image, such as 8/255")] = None,
     seed: Annotated[int, typer.Option(help="keys the attacks' draws")] = 0,
     gate: Annotated[list[str] | None, typer.Option(help="'linf 8/255 >= 45%': exit code 1 if not; repeatable")] = None,
@@ -83,7 +125,7 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Evaluate any model: what it expects is found out, then attacks, validity checks, one report."""
+    """Evaluate any model: probe, attacks, validity checks, one report."""
     from flows.evaluation import evaluate_model, half_width, numbers
 
     settings = {
@@ -105,7 +147,7 @@ def plan(
     seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
-    """Say for every step whether it is in the cache, and what changed where it is not."""
+    """Say which steps are in the cache, and why the others are not."""
     from flows.plan import plan_study, plan_table
 
     steps = plan_study(study, size, change or [], _home(home), _seeds(seeds))
@@ -114,11 +156,13 @@ def plan(
 
 @app.command(name="list")
 def list_methods(
-    kind: Annotated[str | None, typer.Argument(help="one kind of method: attack, objective, model, ...")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="one kind of method: attack, objective, model, ...", autocompletion=_kinds)
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods by kind and family, with source and one line each."""
+    """List the methods by kind and family, with their papers."""
     from flows.catalogue import catalogue, catalogue_table
 
     rows = catalogue(_home(home), kind)
@@ -127,10 +171,10 @@ def list_methods(
 
 @app.command()
 def show(
-    kind: Annotated[str, typer.Argument(help="the kind of method")],
-    name: Annotated[str, typer.Argument(help="its name")],
+    kind: Annotated[str, typer.Argument(help="the kind of method", autocompletion=_kinds)],
+    name: Annotated[str, typer.Argument(help="its name", autocompletion=_names)],
 ) -> None:
-    """Show a method: formula, source, fields with ranges and defaults, and its cost in passes."""
+    """Show a method: formula, paper, fields, cost in passes."""
     from flows.catalogue import describe
 
     typer.echo(describe(kind, name))
@@ -142,7 +186,7 @@ def report(
     size: SizeOption = "cpu",
     home: Home = None,
 ) -> None:
-    """Build the report again from what the home holds, without a model."""
+    """Draw a report again from what the home holds, without a model."""
     from flows.report import rebuild
 
     typer.echo(str(rebuild(study, size, _home(home))))
@@ -155,7 +199,7 @@ def compare(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two reports: settings, code, data, environment, and which samples flipped, with paired tests."""
+    """Compare two reports: what changed, and which samples flipped."""
     from flows.operations import compare_two
 
     typer.echo(str(compare_two(first, second, _home(home), as_json)))
@@ -167,7 +211,7 @@ def replay(
     home: Home = None,
     into: Annotated[Path | None, typer.Option(help="an empty folder to replay in; default a temporary one")] = None,
 ) -> None:
-    """Run a published report again in a clean home, and say `identical` or where it first differs."""
+    """Run a report again in a clean home; say where it first differs."""
     from flows.operations import replay_report
 
     answer = replay_report(run, _home(home), into)
@@ -183,7 +227,7 @@ def watch(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the registered champion on fresh seeds and data; exit code 1 if it fell by more than chance."""
+    """Judge a champion anew: exit code 1 if it fell beyond chance."""
     from flows.operations import watch_model
 
     typer.echo(str(watch_model(name, alpha, _home(home), as_json)))
@@ -196,7 +240,7 @@ def promote(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Make a network the champion of its registered model if its report passes the gates."""
+    """Make a network the champion if its report passes the gates."""
     from flows.operations import promote_run
 
     typer.echo(str(promote_run(run, gate or [], _home(home), as_json)))
@@ -204,7 +248,7 @@ def promote(
 
 @app.command()
 def doctor(home: Home = None, as_json: Json = False) -> None:
-    """Check versions, devices, data, disk and servers, and say what to do about each trouble."""
+    """Check versions, devices, data, disk and servers."""
     from flows.doctor import checks, checks_table
 
     found = checks(_home(home))
@@ -219,7 +263,7 @@ def serve(
     prefect_port: Annotated[int, typer.Option(help="0 takes 4200, or another where that is taken")] = 0,
     mlflow_port: Annotated[int, typer.Option(help="0 takes 5000, or another where that is taken")] = 0,
 ) -> None:
-    """Run the Prefect server, the MLflow server and a worker on loopback until interrupted."""
+    """Run the Prefect and MLflow servers and a worker, on loopback."""
     from flows.serve import serve_forever
 
     serve_forever(_home(home), prefect_port, mlflow_port)
@@ -230,7 +274,7 @@ def deploy(
     file: Annotated[Path, typer.Option(help="the deployments to put up")] = Path("deployments/prefect.yaml"),
     home: Home = None,
 ) -> None:
-    """Put up the scheduled deployments at the running Prefect server (robust serve, or PREFECT_API_URL)."""
+    """Put up the scheduled deployments at the running Prefect server."""
     from flows.serve import deploy_all
 
     typer.echo(deploy_all(_home(home), file))
@@ -270,7 +314,8 @@ def _explain(error: Exception) -> int:
     from flows.outcomes import exit_code
 
     if hasattr(error, "format_message"):  # click's own complaints about arguments
-        typer.echo(f"error: {error.format_message()}", err=True)
+        path = getattr(getattr(error, "ctx", None), "command_path", "robust")
+        typer.echo(f"error: {error.format_message()}\n{path} --help tells what it takes", err=True)
         return 2
     typer.echo(f"error: {error}", err=True)
     return exit_code(error)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from flows.run import study_files
 from tasks.home import Home, activate
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ def plan_study(
     A step behind a miss has no key yet: it depends on bytes that do not exist. `forward` and `backward` are the passes
     of a missing evaluation at most, all its samples together; None for other steps, and where an attack declares none.
     """
+    files = study_files([study])
     place = activate(Home(home))
     from robust.study import load
 
-    return list(_steps(load(study, cast("Size", size), changes, seeds), place))
+    specs = [load(file, cast("Size", size), changes, seeds) for file in files]
+    return [step for spec in specs for step in _steps(spec, place)]
 
 
 def plan_table(steps: Sequence[Step]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
@@ -79,9 +80,17 @@ def study_files(studies: Sequence[str]) -> list[str]:
         path = Path(study)
         found = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
         if not found or not all(file.is_file() for file in found):
-            raise StudyError([f"{study}:1: study: there is no such file or no .yaml file in it; check the path"])
+            remedy = _near_files(path) or "check the path"
+            raise StudyError([f"{study}:1: study: there is no such file or no .yaml file in it; {remedy}"])
         files += [str(file) for file in found]
     return files
+
+
+def _near_files(path: Path) -> str:
+    """Study files called like the one that is not there, here and in studies/."""
+    there = {file.stem: file for folder in ("studies", ".") for file in sorted(Path(folder).glob("*.yaml"))}
+    near = difflib.get_close_matches(path.stem, there, n=2)
+    return f"did you mean {' or '.join(str(there[stem]) for stem in near)}?" if near else ""
 
 
 def accuracy_table(report: dict[str, Any]) -> str:

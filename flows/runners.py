@@ -24,9 +24,15 @@ def check_runner(kind: str) -> None:
 
 
 def task_runner(kind: str, workers: int | None = None) -> TaskRunner[Any]:
-    """The task runner of that name; one worker a core unless told otherwise, one thread within each."""
+    """The task runner of that name: as many workers as told, one thread within each.
+
+    Args:
+        kind: `threads`, `processes` or `dask`.
+        workers: how many; by default what `ROBUST_WORKERS` says, else one a core. A cluster at the address that
+            `ROBUST_DASK` names (`tcp://scheduler:8786`) has its own.
+    """
     check_runner(kind)
-    count = workers or os.cpu_count() or 1
+    count = workers or _asked() or os.cpu_count() or 1
     if kind == "threads":
         from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -37,4 +43,14 @@ def task_runner(kind: str, workers: int | None = None) -> TaskRunner[Any]:
         return ProcessPoolTaskRunner(max_workers=count)
     from prefect_dask import DaskTaskRunner
 
-    return DaskTaskRunner(cluster_kwargs={"n_workers": count, "threads_per_worker": 1})
+    address = os.environ.get("ROBUST_DASK")
+    if address:
+        return DaskTaskRunner(address=address)
+    return DaskTaskRunner(cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "dashboard_address": None})
+
+
+def _asked() -> int | None:
+    text = os.environ.get("ROBUST_WORKERS", "")
+    if text and not (text.isdigit() and int(text)):
+        raise InputError(f"ROBUST_WORKERS={text}: expected a whole number of workers, for example 4")
+    return int(text) if text else None

@@ -22,5 +22,5 @@ def deploy_all(home: Path, file: Path) -> str:
     from tasks.deploy import deploy
 
     if not file.is_file():
-        raise InputError(f"--file {file}: there is no such file; the project's own is deployments/prefect.yaml")
+        raise InputError(f"--file {file}: there is no such file; go to the root of the project, or name the file")
     return deploy(home, file)

@@ -63,8 +63,8 @@ def ledger_of(outcome: Outcome, store: Store) -> pa.Table:
     parts = [part for kind in (outcome.judged, outcome.certified) for part in _parts(outcome.study, kind, store)]
     seeds = {network.id: network.seed for network in outcome.study.judged()}
     for network, manifest in outcome.detected.items():
-        rows = ledger.read(store.get(manifest.files["rows"])).to_pandas()
-        parts.append(ledger.table(rows.assign(model=network, seed=seeds[network])))
+        rows = ledger.read(store.get(manifest.files["rows"]))
+        parts.append(labelled(rows, model=network, seed=seeds[network]))
     return ledger.merge(parts)
 
 
@@ -78,9 +78,18 @@ def _parts(study: Study, judged: Mapping[str, Mapping[tuple[str, int], Manifest]
     parts = []
     for network, shards in judged.items():
         for (label, _), manifest in shards.items():
-            rows = ledger.read(store.get(manifest.files["rows"])).to_pandas()
-            parts.append(ledger.table(rows.assign(model=network, seed=seeds[network], evaluation=label)))
+            rows = ledger.read(store.get(manifest.files["rows"]))
+            parts.append(labelled(rows, model=network, seed=seeds[network], evaluation=label))
     return parts
+
+
+def labelled(rows: pa.Table, **labels: str | int) -> pa.Table:
+    """The rows with some columns set to one value each: what a shard does not know of itself."""
+    for column, value in labels.items():
+        field = ledger.SCHEMA.field(column)
+        constant = pa.repeat(pa.scalar(value, type=field.type), rows.num_rows)
+        rows = rows.set_column(ledger.SCHEMA.get_field_index(column), field, constant)
+    return rows
 
 
 def costs_of(outcome: Outcome) -> pa.Table:

@@ -103,7 +103,7 @@ class CachedTask:
             TooLarge: if the result has more than 64 kB.
         """
         work.check_code()
-        store = Store.of(work.folder)
+        store = Store.of(work.folder.create())  # on another machine the home may not be there yet
         started = time.perf_counter()
         manifest = self.body(work, store)
         if not isinstance(manifest, Manifest):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
-from prefect.results import ResultStore
+from prefect.results import ResultRecord, ResultStore
 from prefect.tasks import Task
 from prefect.transactions import IsolationLevel, get_transaction
 
@@ -88,10 +88,15 @@ def _mirror(work: Work, results: ResultStore) -> None:
 
 
 def _recorded(results: ResultStore, key: str) -> Manifest | None:
-    """What Prefect's record says; None if there is none that can be read."""
-    if not results.exists(key):
+    """What Prefect's record says; None if there is none that can be read.
+
+    Read past `ResultStore`, which would read it twice and take the key's lock: a look-up happens for every shard.
+    """
+    storage: Any = results.result_storage
+    try:
+        found: Manifest = ResultRecord.deserialize(storage.read_path(key, _sync=True)).result
+    except (ValueError, OSError):  # pydantic's errors are ValueErrors
         return None
-    found: Manifest = results.read(key).result
     return found
 
 

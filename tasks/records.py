@@ -57,6 +57,16 @@ def explain(store: Store, work: Work) -> Explanation:
     content = store.load(_record(store, work))
     if content is None:
         return Explanation(work.key, hit=False, because=_changes(store, work))
+    return _verified(store, work, content)
+
+
+def find(store: Store, work: Work) -> Manifest | None:
+    """The verified result of the work, None if it has to be done."""
+    content = store.load(_record(store, work))
+    return None if content is None else _verified(store, work, content).manifest
+
+
+def _verified(store: Store, work: Work, content: bytes) -> Explanation:
     try:
         manifest = _unsealed(content)
         for role, file in sorted(manifest.files.items()):
@@ -64,12 +74,6 @@ def explain(store: Store, work: Work) -> Explanation:
     except Damaged as error:
         return Explanation(work.key, hit=False, because=(f"damaged: {error}",))
     return Explanation(work.key, hit=True, manifest=manifest)
-
-
-def find(store: Store, work: Work) -> Manifest | None:
-    """The verified result of the work, None if it has to be done."""
-    content = store.load(_record(store, work))
-    return None if content is None else explain(store, work).manifest
 
 
 def last_parts(store: Store, task: str, label: str) -> dict[str, Any] | None:

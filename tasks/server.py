@@ -23,7 +23,7 @@ from tasks.home import Home, activate
 from tasks.locks import LockTimeout, exclusive
 from tasks.store import moved_into
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0  # for one that hangs or a machine that is very busy; one that ends is noticed at once
 logger = logging.getLogger("tasks.server")
 
 

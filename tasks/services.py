@@ -86,7 +86,7 @@ def serve(
     """
     place = activate(Home.at(home))
     ports = {"prefect": _port("prefect", prefect_port), "mlflow": _port("mlflow", mlflow_port)}
-    Tracker(place.root).start()  # makes the database before the server and runs could do so at once
+    Tracker(place.root, tracking_database(place)).start()  # makes it before the server and runs could do so at once
     first = [prefect_server(place, ports["prefect"]), mlflow_server(place, ports["mlflow"])]
     last = [worker_process(first[0].url, pool)] if worker else []
     group = _Group(place, say)
@@ -115,12 +115,26 @@ def prefect_server(home: Home, port: int) -> Service:
 
 
 def mlflow_server(home: Home, port: int) -> Service:
-    """MLflow's server on the home's database and artifacts (or on `MLFLOW_BACKEND_STORE_URI`)."""
+    """MLflow's server on the home's database and artifacts, or on what MLflow's own variables name.
+
+    `MLFLOW_BACKEND_STORE_URI` and `MLFLOW_ARTIFACTS_DESTINATION` place them elsewhere, `MLFLOW_AUTH_CONFIG_PATH` turns
+    basic auth on, `MLFLOW_SERVER_ALLOWED_HOSTS` lets other names than loopback's in. Addresses may hold passwords, so
+    they go by the environment: a command line can be read by everybody on the machine.
+    """
     url = f"http://127.0.0.1:{port}"
-    store = os.environ.get("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{home.mlflow_db}")
+    variables = {
+        "MLFLOW_BACKEND_STORE_URI": tracking_database(home),
+        "MLFLOW_ARTIFACTS_DESTINATION": os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", home.mlartifacts.as_uri()),
+    }
     where = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    files = ("--backend-store-uri", store, "--artifacts-destination", home.mlartifacts.as_uri())
-    return Service("mlflow", (sys.executable, "-m", "mlflow", "server", *where, *files), url, url + HEALTH["mlflow"])
+    guarded = ("--app-name", "basic-auth") if os.environ.get("MLFLOW_AUTH_CONFIG_PATH") else ()
+    command = (sys.executable, "-m", "mlflow", "server", *where, *guarded)
+    return Service("mlflow", command, url, url + HEALTH["mlflow"], variables)
+
+
+def tracking_database(home: Home) -> str:
+    """Where MLflow's server keeps its runs."""
+    return os.environ.get("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{home.mlflow_db}")
 
 
 def worker_process(prefect_url: str, pool: str) -> Service:

@@ -43,9 +43,12 @@ class Command:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "ROBUST_"))}
         return {**kept, "ROBUST_HOME": str(self.home), "OMP_NUM_THREADS": "1", **extra}
 
+    def words(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+
     def start(self, *arguments: str, **extra: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", "from flows.cli import main; main()", *arguments],
+            self.words(*arguments),
             cwd=self.folder, env=self.environment(**extra), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip

@@ -22,21 +22,22 @@ from robust.study import loads
 from tasks.assemble import Outcome, ledger_of
 from tasks.evaluate import evaluate, evaluate_works
 from tasks.home import Home
+from tasks.networks import Built
 from tasks.prepare import prepare, prepare_work
 from tasks.store import Store
 from tasks.train import train, train_works
 
 def works_in(home):
     data = prepare.run(prepare_work(study.dataset, home))
-    (network, training), = train_works(study, data, home).items()
-    trained = train.run(training)
-    methods = {entry.label: entry.method for entry in study.evaluations}
-    return data, network, trained, evaluate_works(study, network, trained, training, methods, data, "test")
+    (training,) = train_works(study, data, home).values()
+    (network,) = study.networks()
+    built = Built(network, training, train.run(training))
+    return data, built, evaluate_works(study, built, study.evaluations, data, "test")
 
 def finish(home):
-    data, network, trained, works = works_in(home)
-    outcome = Outcome(study, data, {network: trained})
-    outcome.judged[network] = {place: evaluate.run(work) for place, work in works.items()}
+    data, built, works = works_in(home)
+    outcome = Outcome(study, data, {built.id: built.trained})
+    outcome.judged[built.id] = {place: evaluate.run(work) for place, work in works.items()}
     ledger.write(ledger_of(outcome, Store.of(home)), home.root / "ledger.parquet")
 
 study = loads(Path("tiny.yaml").read_text())
