@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 METHOD, ROW = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-NAME = "one-pixel-step"
+NAME = "margin-step"
 DIST = "own_attacks-1.0.dist-info"
 
 
@@ -36,7 +36,7 @@ def project(tmp_path):
 
 
 def test_the_method_and_its_row_are_enough(project):
-    (project / "robust" / "attacks" / "one_pixel_step.py").write_text(METHOD)
+    (project / "robust" / "attacks" / "margin_step.py").write_text(METHOD)
     table = project / "tests" / "robust" / "test_every_method.py"
     head = "ATTACKS: dict[str, dict[str, Any]] = {\n"
     text = table.read_text()
@@ -44,7 +44,7 @@ def test_the_method_and_its_row_are_enough(project):
     table.write_text(text.replace(head, head + ROW))
 
     shown = run(project, "-c", "from flows.cli import main; main()", "show", "attack", NAME)
-    assert "One pixel step" in shown
+    assert "One margin step" in shown
     assert "at most 1 forward and 1 backward" in shown
     wanted = f"noise_of_their_size_does_not and {NAME} or has_a_row and attack"
     told = run(
@@ -54,7 +54,7 @@ def test_the_method_and_its_row_are_enough(project):
 
 
 def test_without_its_row_it_is_missed(project):
-    (project / "robust" / "attacks" / "one_pixel_step.py").write_text(METHOD)
+    (project / "robust" / "attacks" / "margin_step.py").write_text(METHOD)
     code = (
         "from robust.registry import entries\n"
         "import importlib.util, pathlib\n"

@@ -1,4 +1,4 @@
-"""Label noise: a share of the training labels replaced, so that a method can be judged on data that are partly wrong."""
+"""Label noise: a share of the training labels replaced, so that a method can be judged on partly wrong data."""
 
 from __future__ import annotations
 

@@ -101,6 +101,8 @@ TESTED: dict[str, dict[str, str]] = {
         **_all(NEAREST, "ddn", "deepfool", "fmn", "cw", "binary-search"),
         **_all(SCORES, "spsa", "nes"),
         **_all(DECISIONS, "hopskipjump", "boundary"),
+        "overconfidence": "attacks/test_overconfidence.py::"
+        "test_it_is_more_confident_than_an_attack_that_stops_at_the_border",
         "transfer": "attacks/test_black_box.py::test_transfer_lowers_accuracy_without_a_query",
         "universal": "attacks/test_black_box.py::test_universal_perturbation_beats_noise_of_its_size",
         "bpda": "attacks/test_wrappers.py::test_bpda_breaks_quantisation_that_plain_pgd_does_not",
