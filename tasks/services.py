@@ -123,6 +123,8 @@ def mlflow_server(home: Home, port: int) -> Service:
     """
     url = f"http://127.0.0.1:{port}"
     variables = {
+        # its job workers are for scoring language models, and are a dozen processes that poll
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
         "MLFLOW_BACKEND_STORE_URI": tracking_database(home),
         "MLFLOW_ARTIFACTS_DESTINATION": os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", home.mlartifacts.as_uri()),
     }

@@ -1,0 +1,47 @@
+"""Keeps the numbers of finished studies in the repository: report.json without figures, pictures and volatile parts.
+
+    python benchmarks/publish_results.py .robust tulip max-margin
+
+writes `results/founding/<study>.json` from `<home>/reports/<study>/report.json`: study, data, networks with their
+digests, evaluations, groups, claims, published numbers beside ours, measured quantities without their per-epoch rows,
+settings, environment and the manifest. `docs/results_table.py` makes the README's table of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from robust.checkpoint import write_atomically
+
+KEPT = (
+    "schema", "study", "size", "title", "dataset", "models", "evaluations", "worst_case", "groups", "differences",
+    "calibration", "detection", "claims", "published", "paper_figures", "not_run", "shift", "environment", "manifest",
+    "commands", "settings",
+)  # fmt: skip
+RESULTS = Path(__file__).parents[1] / "results" / "founding"
+
+
+def published(report: dict) -> dict:
+    """What is kept of a report."""
+    kept = {key: report[key] for key in KEPT if key in report}
+    kept["measured"] = [row for row in report.get("measured", []) if row.get("epoch") is None]
+    return kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("studies", nargs="+")
+    args = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for study in args.studies:
+        report = json.loads((args.home / "reports" / study / "report.json").read_text(encoding="utf-8"))
+        content = json.dumps(published(report), indent=1, ensure_ascii=False).encode() + b"\n"
+        write_atomically(RESULTS / f"{study}.json", content)
+        print(f"{study}: {len(content):,} bytes, {len(report['claims'])} claims")
+
+
+if __name__ == "__main__":
+    main()
