@@ -296,7 +296,7 @@ def _seeds(text: str | None) -> list[int] | None:
 def main() -> None:
     """The console script: run a command, and end with the exit code its outcome has."""
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="robust", standalone_mode=False)
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on from where it stopped", err=True)
         sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from flows.outcomes import InputError
@@ -27,7 +28,7 @@ def rebuild(study: str, size: str, home: Path) -> Path:
 
 def _report_json(study: str, size: str, home: Home) -> Path:
     path = Path(study)
-    if path.is_dir() and (path / "report.json").is_file():
+    if os.path.isfile(path / "report.json"):  # unlike Path's, this says no to names that no file can have
         return path / "report.json"
     name = study
     if path.suffix in (".yaml", ".yml"):
@@ -37,7 +38,7 @@ def _report_json(study: str, size: str, home: Home) -> Path:
     elif size != "cpu":
         name = f"{study}-{size}"
     found = home.reports / name / "report.json"
-    if not found.is_file() or found.parent.parent != home.reports:
+    if not os.path.isfile(found) or found.parent.parent != home.reports:
         there = sorted(p.parent.name for p in home.reports.glob("*/report.json")) if home.reports.is_dir() else []
-        raise InputError(f"no report of {study!r} under {home.reports}; there are {', '.join(there) or 'none'}")
+        raise InputError(f"no report of {study[:80]!r} under {home.reports}; there are {', '.join(there) or 'none'}")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,14 @@ def find_report(home: Home, text: str) -> Reported:
         UnknownName: listing the studies of the home.
     """
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, these say no to names that no file can have
         path = path / "report.json"
-    if path.name == "report.json" and path.is_file():
+    if path.name == "report.json" and os.path.isfile(path):
         return read_report(path)
     there = studies(home)
     if text in there:
         return read_report(home.reports / text / "report.json")
-    raise UnknownName(f"no report is called {text!r}; {home.reports} has {', '.join(there) or 'none'}")
+    raise UnknownName(f"no report is called {text[:80]!r}; {home.reports} has {', '.join(there) or 'none'}")
 
 
 def read_report(path: Path) -> Reported:

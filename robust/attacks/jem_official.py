@@ -74,8 +74,8 @@ class JEMOfficial(SmallestDistance):
         return found.model_copy(update={"calls": self.confirmations}) if insist else found
 
     def passes(self, num_classes: int) -> tuple[int, int]:
-        """The search's, once for each restart."""
-        forward, backward = self.search(random=False).passes(num_classes)
+        """The search's, once for each restart; for a random classifier, which costs more."""
+        forward, backward = self.search(random=True).passes(num_classes)
         return self.restarts * forward, self.restarts * backward
 
     def minimise(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Tensor:
@@ -100,6 +100,10 @@ class _Confirmed(BinarySearch):
     """A search that believes a success only after several calls of a random classifier."""
 
     calls: int = 5
+
+    def passes(self, num_classes: int) -> tuple[int, int]:
+        forward, backward = super().passes(num_classes)
+        return forward + (self.halvings + 1) * (self.calls - 1), backward
 
     def wrong(self, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
         return torch.stack([wrong_at(classifier, images, labels) for _ in range(self.calls)]).all(0)

@@ -2,12 +2,29 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+
+
+def typed(command: str, folder: Path, environment: dict[str, str]) -> str:
+    """Standard output of a command in a process group of its own, which ends with the test in any case."""
+    process = subprocess.Popen(
+        ["sh", "-c", command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=500)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+        raise
+    assert process.returncode == 0, f"{command}\n{out}\n{err}"
+    return out
 
 
 def test_the_tour_runs_as_it_is_written(tmp_path):
@@ -20,11 +37,7 @@ def test_the_tour_runs_as_it_is_written(tmp_path):
     environment = {**kept, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", "OMP_NUM_THREADS": "1"}
     out = {}
     for command in commands:
-        done = subprocess.run(
-            ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        out[command] = done.stdout
+        out[command] = typed(command, tmp_path, environment)
     hits, misses, *_ = (text for command, text in out.items() if command.startswith("robust plan"))
     assert "MISS" not in hits
     assert "steps" in misses

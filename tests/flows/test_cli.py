@@ -19,6 +19,12 @@ import pytest
         (("list", "nonsense"), 2, "kinds are"),
         (("report", "nothing"), 2, "no report"),
         (("frobnicate",), 2, "frobnicate"),
+        (("run", "tinny.yaml"), 2, "did you mean tiny.yaml?"),
+        (("plan", "tinny.yaml"), 2, "did you mean tiny.yaml?"),
+        (("plan", "tiny.yaml", "--set", "evaluations.pgd.step=3"), 2, "did you mean steps"),
+        (("plan", "tiny.yaml", "--set", "evaluation.pgd.steps=3"), 2, "did you mean evaluations"),
+        (("list", "attacks"), 2, "did you mean attack?"),
+        (("show", "attack"), 2, "robust show --help"),
     ],
 )
 def test_wrong_input_gets_one_clear_message_and_exit_code_2(robust, arguments, code, words):
@@ -26,6 +32,16 @@ def test_wrong_input_gets_one_clear_message_and_exit_code_2(robust, arguments, c
     assert words in err
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) <= 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("robust ev", "evaluate"), ("robust show att", "attack"), ("robust show attack apgd", "apgd-ce"),
+     ("robust run x --size sm", "smoke"), ("robust evaluate m --attack squ", "square")],
+)  # fmt: skip
+def test_the_shell_completes_commands_kinds_names_and_options(robust, typed, offered):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_ROBUST_COMPLETE": "complete_bash"}
+    assert offered in robust.run(**words)[0].split()
 
 
 def test_list_and_show_describe_the_methods(robust):

@@ -65,8 +65,8 @@ def assert_clear(err: str, *words: str) -> None:
 
 def test_a_full_store_stops_the_run_and_space_lets_it_go_on(command):
     store = command.folder / "store"
-    if not may_mount(command.folder / "probe"):  # without root the limit on file sizes has to do: next test
-        return
+    if not may_mount(command.folder / "probe"):
+        return  # without root the limit on file sizes has to do: the next test
     with small_disk(store, "100k"):  # the weights alone are larger
         _, err = command.run("run", "tiny.yaml", code=1, ROBUST_STORE=str(store))
         assert_clear(err, "takes no file", "No space left", "free space")
@@ -77,20 +77,16 @@ def test_a_full_store_stops_the_run_and_space_lets_it_go_on(command):
     assert statuses(command)["FINISHED"] >= 2
 
 
-def test_a_home_that_takes_no_more_is_said_and_room_lets_it_go_on(command):
-    def limited():
+def test_a_home_that_takes_no_more_is_said(command):
+    def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # less than any database
 
-    def run(code: int, before) -> str:
-        process = subprocess.run(
-            command.words("run", "tiny.yaml"), cwd=command.folder, env=command.environment(),
-            capture_output=True, text=True, preexec_fn=before, timeout=300, check=False,
-        )  # fmt: skip
-        assert process.returncode == code, process.stderr
-        return process.stderr
-
-    assert_clear(run(1, limited), str(command.home))
-    run(0, None)
+    process = subprocess.run(
+        command.words("run", "tiny.yaml"), cwd=command.folder, env=command.environment(), capture_output=True,
+        text=True, preexec_fn=limited, timeout=300, check=False,
+    )  # fmt: skip
+    assert process.returncode == 1, process.stderr
+    assert_clear(process.stderr, str(command.home))
 
 
 @pytest.mark.parametrize("home", ["/proc/robust", "/dev/null/robust"])

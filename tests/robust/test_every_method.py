@@ -21,6 +21,7 @@ from robust.calibration.conformal import set_summary
 from robust.calibration.metrics import ece
 from robust.classifier import Classifier
 from robust.datasets.digits import Digits
+from robust.diagnostics.diagnostic import Subject
 from robust.diagnostics.sparsity import AdversarialSparsity
 from robust.evaluation import evaluate
 from robust.models.mlp import MLP
@@ -345,11 +346,11 @@ def test_autoattack_leaves_no_more_than_its_first_member(net):
 
 
 def test_fewer_pixels_suffice_where_each_may_move_farther(net):
-    classifier, parts = net
-    images, labels = (part[:20] for part in parts["test"])
-    near, far = (
-        AdversarialSparsity(eps=eps, draws=2, steps=5).measure(classifier, images, labels, Randomness.of(0, range(20)))
+    classifier, _ = net
+    test = Digits().load("test")
+    found = (
+        AdversarialSparsity(eps=eps, draws=2, steps=5, samples=20).measure(Subject(classifier, test, test))
         for eps in ("1/10", "1/3")
     )
-    shares = [{row["quantity"]: row["value"] for row in rows}["adversarial-sparsity"] for rows in (near, far)]
+    shares = [{row["quantity"]: row["value"] for row in each.rows}["adversarial-sparsity"] for each in found]
     assert 0 < shares[1] < shares[0] < 1

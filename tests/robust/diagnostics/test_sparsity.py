@@ -7,8 +7,23 @@ import torch
 from torch import nn
 
 from robust.classifier import Classifier
+from robust.diagnostics.diagnostic import Subject
 from robust.diagnostics.sparsity import AdversarialSparsity
-from robust.randomness import Randomness
+
+
+def subject(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> Subject:
+    """Grey images are no uint8 values: the data are given as they are."""
+    return Subject(classifier, None, Given(images, labels))
+
+
+class Given:
+    """A split of these images."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def batch(self, rows):
+        return self.images[rows], self.labels[rows], torch.arange(len(self.labels))[rows]
 
 
 def equal_weights(gap: float) -> Classifier:
@@ -24,7 +39,7 @@ def equal_weights(gap: float) -> Classifier:
 def test_share_of_a_linear_classifier_with_equal_weights(pixels):
     classifier = equal_weights(2 * 0.1 * (pixels - 0.5))
     images, labels = torch.full((5, 1, 8, 8), 0.5), torch.zeros(5, dtype=torch.int64)
-    rows = AdversarialSparsity(eps="1/10", draws=2).measure(classifier, images, labels, Randomness.of(0, range(5)))
+    rows = AdversarialSparsity(eps="1/10", draws=2).measure(subject(classifier, images, labels)).rows
     value = {row["quantity"]: row["value"] for row in rows}
     assert value["adversarial-sparsity"] == pytest.approx(pixels / 64, abs=1 / 64)
     assert value["broken-with-all-pixels"] == 1
@@ -32,7 +47,7 @@ def test_share_of_a_linear_classifier_with_equal_weights(pixels):
 
 def test_an_unbreakable_sample_has_share_one():
     images, labels = torch.full((2, 1, 8, 8), 0.5), torch.zeros(2, dtype=torch.int64)
-    rows = AdversarialSparsity(draws=1).measure(equal_weights(100.0), images, labels, Randomness.of(0, range(2)))
+    rows = AdversarialSparsity(draws=1).measure(subject(equal_weights(100.0), images, labels)).rows
     value = {row["quantity"]: row["value"] for row in rows}
     assert value["adversarial-sparsity"] == 1
     assert value["broken-with-all-pixels"] == 0
