@@ -14,6 +14,8 @@ from tasks.networks import Built, classifier_of, data_of, default_device, networ
 from tasks.store import Store
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from robust.attacks.attack import Context
     from robust.corruptions.corruption import Corruption
     from robust.datasets.dataset import Split
@@ -27,16 +29,13 @@ def evaluate(work: Work, store: Store) -> Manifest:
     from robust import ledger
     from robust.attacks.attack import Attack
     from robust.evaluation import judge
-    from robust.randomness import Randomness
     from robust.registry import create
 
     one_thread()
     settings = work.settings
     classifier, split = network_of(work, store), data_of(work)
     images, labels, ids = split.batch(slice(settings["start"], settings["stop"]))
-    if "after" in settings:
-        first = cast("Corruption", create("corruption", settings["after"]))
-        images = first.apply(images, Randomness.of(settings["seed"], ids, first.name))
+    images = shifted(images, ids, settings)
     evaluation = cast("Evaluation", create(("attack", "corruption"), settings["evaluation"]))
     if isinstance(evaluation, Attack) and evaluation.needs:
         evaluation = evaluation.bind(classifier, _context(work, store))
@@ -52,6 +51,17 @@ def evaluate(work: Work, store: Store) -> Manifest:
         metrics={"samples": len(judged.rows)},
         timings={"seconds": judged.seconds, "peak_bytes": float(judged.peak_bytes)},
     )
+
+
+def shifted(images: Tensor, ids: Tensor, settings: Mapping[str, Any]) -> Tensor:
+    """The images after the corruption that comes before the evaluation, where the settings name one."""
+    from robust.randomness import Randomness
+    from robust.registry import create
+
+    if "after" not in settings:
+        return images
+    first = cast("Corruption", create("corruption", settings["after"]))
+    return first.apply(images, Randomness.of(settings["seed"], ids, first.name))
 
 
 def _context(work: Work, store: Store) -> Context:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
+from tasks.evaluate import shifted
 from tasks.manifest import Manifest
 from tasks.networks import Built, data_of, network_of, one_thread
 from tasks.store import Store
@@ -30,6 +31,7 @@ def examples(work: Work, store: Store) -> Manifest:
     classifier, split = network_of(work, store), data_of(work)
     position = {int(sample): row for row, sample in enumerate(split.ids)}
     images, labels, ids = split.batch([position[sample] for sample in settings["samples"]])
+    images = shifted(images, ids, settings)
     attack = cast("Attack", create("attack", settings["evaluation"]))
     judged = judge(
         classifier, images, labels, ids, attack, settings["seed"], settings["batch"], settings["certify_first"]
@@ -52,12 +54,14 @@ def examples(work: Work, store: Store) -> Manifest:
 
 def examples_work(study: Study, built: Built, label: str, samples: list[int], data: Manifest) -> Work:
     """The pictures of one attack on one network."""
-    method = next(entry.method for entry in study.evaluations if entry.label == label)
+    entry = next(entry for entry in study.evaluations if entry.label == label)
+    method, after = entry.method, () if entry.after is None else (entry.after,)
     return examples.work(
         label=f"{built.id}/{label}",
         settings={
             **built.parts,
             "evaluation": method.settings(),
+            **({} if entry.after is None else {"after": entry.after.settings()}),
             "samples": list(samples),
             "seed": study.evaluation_seed,
             "batch": study.batch,
@@ -67,7 +71,7 @@ def examples_work(study: Study, built: Built, label: str, samples: list[int], da
             **built.reads(),
             "data": cast("dict[str, str]", data.facts["digests"])["test"],
         },
-        roots=modules_behind(method, *built.methods),
+        roots=modules_behind(method, *built.methods, *after),
         numerics=Numerics.of(str(built.training.context["device"])),
         context={"dataset": study.dataset.settings(), "device": built.training.context["device"]},
         home=built.home,
