@@ -78,7 +78,7 @@ def find(kind: str, name: str) -> type[Method]:
     """The class of the method `name`; imports only its module."""
     index = _index(kind)
     if name not in index:
-        raise UnknownMethod(f"no {kind} is called {name!r}; {_nearest(name, list(index))}")
+        raise UnknownMethod(f"no {kind} is called {name!r}; {nearest(name, list(index))}")
     entry = index[name]
     found: type[Method] = getattr(importlib.import_module(entry.module), entry.qualname)
     return found
@@ -102,7 +102,7 @@ def create(kinds: str | tuple[str, ...], settings: Any) -> Method:
             fields = {k: _nested(method, k, v) for k, v in settings.items() if k != "name"}
             return method.model_validate(fields)
     names = [n for kind in wanted for n in _index(kind)]
-    raise UnknownMethod(f"no {' or '.join(wanted)} is called {name!r}; {_nearest(name, names)}")
+    raise UnknownMethod(f"no {' or '.join(wanted)} is called {name!r}; {nearest(name, names)}")
 
 
 def _nested(method: type[Method], field: str, value: Any) -> Any:
@@ -227,7 +227,8 @@ def _is_method_of(item: Any, package: str) -> bool:
     return named and f"{item.__module__}.".startswith(f"{package}.")
 
 
-def _nearest(name: str, names: list[str]) -> str:
+def nearest(name: str, names: list[str]) -> str:
+    """`did you mean pgd?`, or all names where none is near."""
     import difflib
 
     near = difflib.get_close_matches(name, names, n=3)

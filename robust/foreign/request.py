@@ -20,7 +20,7 @@ from robust.foreign.loaded import ForeignError
 from robust.foreign.probe import Access
 from robust.gate import Gate
 from robust.method import Exact, fraction_text
-from robust.registry import UnknownMethod, create, entries
+from robust.registry import UnknownMethod, create, entries, nearest
 
 # the sizes at which numbers are usually given
 USUAL = {"linf": Fraction(8, 255), "l2": Fraction(1, 2), "l1": Fraction(12)}
@@ -154,7 +154,7 @@ def dataset_of(text: str, split: Split, samples: int | None = None) -> DatasetSp
         return cast("DatasetSpec", create("dataset", {"name": text, **size}))
     if Path(text).is_dir() or "/" in text:
         return cast("DatasetSpec", create("dataset", {"name": "folder", "path": text, **size}))
-    raise UnknownMethod(f"--dataset {text}: no folder and no data set is called so; there are {', '.join(names)}")
+    raise UnknownMethod(f"--dataset {text}: no folder and no data set is called so; {nearest(text, names)}")
 
 
 def slug(text: str) -> str:

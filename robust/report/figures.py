@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from robust.report.document import FigureRow, Series
+from robust.report.svg import compact
 
 # Okabe and Ito's colours, darkened until each has contrast 3:1 on white; the page holds their dark counterparts
 PALETTE = ("#0072b2", "#d55e00", "#00835f", "#b4578f", "#a86f00", "#2f93cc", "#5b6470")
@@ -47,6 +48,8 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
+    "xtick.major.size": 0,  # the grid marks the places
+    "ytick.major.size": 0,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelsize": FONT - 1,
@@ -80,7 +83,7 @@ def draw(figure: FigureRow) -> str:
             axes.tick_params(labelbottom=False)
         target = io.StringIO()
         drawing.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _clean(target.getvalue(), figure)
+    return compact(target.getvalue(), figure.id, GRID)
 
 
 def _frame(axes: Axes, figure: FigureRow) -> None:
@@ -286,14 +289,6 @@ def _apart(heights: Sequence[float], gap: float = 0.068) -> list[float]:
 
 def _short(label: str, limit: int = 24) -> str:
     return label if len(label) <= limit else label[: limit - 1] + "…"
-
-
-def _clean(svg: str, figure: FigureRow) -> str:
-    """Without prolog and metadata; ids are kept only where used, and carry the figure's own, for one page of many."""
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    used = set(re.findall(r"(?:url\(#|xlink:href=\"#)([\w.-]+)", svg))
-    svg = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{figure.id}.{m[1]}"' if m[1] in used else "", svg)
-    return re.sub(r"(url\(#|xlink:href=\"#)([\w.-]+)", rf"\1{figure.id}.\2", svg)
 
 
 def themed(svg: str) -> str:

@@ -14,5 +14,7 @@ for (const button of document.querySelectorAll("th button")) {
       return rising ? order : -order;
     };
     body.append(...[...body.rows].sort(compare));
+    // a name that was left blank because the row above had it is needed in the new order
+    table.classList.remove("measured");
   });
 }

@@ -54,6 +54,8 @@ def test_data_by_name_or_folder(tmp_path):
     assert dataset_of(str(tmp_path), "test").path == str(tmp_path)
     with pytest.raises(UnknownMethod, match="no folder and no data set"):
         dataset_of("nodata", "test")
+    with pytest.raises(UnknownMethod, match=r"did you mean mnist or"):
+        dataset_of("mnst", "test")
 
 
 @pytest.mark.parametrize(
