@@ -46,10 +46,30 @@ def connect(uri: str, lock: AbstractContextManager[None]) -> MlflowClient:
     # it prints a traceback for every fault; ours is one warning
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with lock:  # around the probe as well: while another process migrates, the database is locked
+        make_database(uri)
         probe(uri)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         migrate(client, uri)
     return client
+
+
+def make_database(uri: str) -> None:
+    """Make a new SQLite database aside and move it into place; the caller holds the lock, others are left alone.
+
+    MLflow's migrations are many statements, which SQLite does not undo together: a kill between two of them would
+    leave a database in which no later migration succeeds, and tracking would stay away for good.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or (path.exists() and path.stat().st_size):
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.new")
+    for left in (aside, aside.with_name(f"{aside.name}-journal")):  # of a process that was killed here
+        left.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{aside}").search_experiments(max_results=1)
+    os.replace(aside, path)
 
 
 def probe(uri: str) -> None:
@@ -73,7 +93,7 @@ def probe(uri: str) -> None:
 
 
 def migrate(client: MlflowClient, uri: str) -> None:
-    """Make the tables of a new database, or bring an old one to this MLflow's schema; the caller holds the lock.
+    """Make the tables of a new server's database, or bring an old one to this MLflow's schema; the caller locks.
 
     MLflow makes tables on first use by itself, but processes that do so at once break each other.
     """

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 from mlflow import MlflowClient
@@ -162,3 +163,22 @@ def test_importing_tracking_imports_no_mlflow():
         assert not {"mlflow", "prefect", "torch"} & set(sys.modules), "slow imports"
     """)
     subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ))
+
+
+def test_a_kill_while_the_database_is_made_leaves_no_database_that_nobody_can_use(tmp_path):
+    """MLflow's first migrations are seconds of statements that SQLite cannot undo together."""
+    home = tmp_path / "new"
+    maker = f"from tasks.tracking import Tracker; from pathlib import Path; Tracker(Path({str(home)!r})).start()"
+    process = subprocess.Popen([sys.executable, "-c", maker])
+    new = home / "mlflow.db.new"
+    deadline = time.monotonic() + 60
+    while not (new.exists() and new.stat().st_size >= 200_000):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+    process.kill()
+    process.wait()
+    assert not (home / "mlflow.db").exists()
+    assert Tracker(home).start() == 0
+    with Tracker(home).flow_run("study", "flow-1") as run:
+        assert run.run_id, "tracked, not spooled"
+    assert not list(home.glob("mlflow.db.new*"))
