@@ -129,7 +129,13 @@ def effective_robustness(clean: npt.ArrayLike, shifted: npt.ArrayLike, line: Bas
 def flip_probability(predictions: npt.ArrayLike, noise: bool = False) -> float:
     """Share of frames whose predicted class differs from the frame before, or for noise from the first frame.
 
-    Hendrycks & Dietterich 2019, section 4.2.
+    Hendrycks & Dietterich 2019, section 4.2: the mean of `flips`.
+    """
+    return float(flips(predictions, noise).mean())
+
+
+def flips(predictions: npt.ArrayLike, noise: bool = False) -> Array:
+    """Of each sequence the share of its frames that flip, [N].
 
     Args:
         predictions: classes [N,T] of N sequences of T >= 2 frames.
@@ -139,7 +145,7 @@ def flip_probability(predictions: npt.ArrayLike, noise: bool = False) -> float:
     if classes.ndim != 2 or classes.shape[1] < 2 or not len(classes):
         raise ValueError(f"predictions must be [N,T] with at least two frames, got shape {classes.shape}")
     before = classes[:, :1] if noise else classes[:, :-1]
-    return float((classes[:, 1:] != before).mean())
+    return np.asarray((classes[:, 1:] != before).mean(axis=1))
 
 
 def flip_rate(flips: Mapping[str, float], base: Mapping[str, float]) -> CorruptionError:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from robust import ledger
 from robust.attacks.attack import Attack
 from robust.corruptions.corruption import Corruption
+from robust.corruptions.sequence_frame import SequenceFrame
 from robust.diagnostics.masking import Diagnosis
 from robust.method import fraction_text
 from tasks.certify import certificate_rows
@@ -146,6 +147,7 @@ def _evaluation(entry: EvaluationEntry) -> dict[str, Any]:
         "norm": threat.norm if threat else None,
         "eps": fraction_text(threat.eps) if threat and threat.eps is not None else None,
         "severity": method.severity if isinstance(method, Corruption) and method.name != "clean" else None,
+        **({"sequence": method.sequence, "frame": method.frame} if isinstance(method, SequenceFrame) else {}),
         "after": None if after is None else f"{after.name} {after.severity}",
         "protocol": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plain.items() if value is not None),
     }
@@ -249,7 +251,7 @@ def report_of(
         paper_figures=shown.paper_figures,
         verdicts=verdicts,
         evidence=evidence,
-        curves=[curve for each in diagnoses.values() for curve in each.curves],
+        curves=[{**curve, "model": model} for model, each in diagnoses.items() for curve in each.curves],
         examples=examples,
         environment=versions(),
         manifest=_inputs(outcome),

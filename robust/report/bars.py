@@ -16,7 +16,9 @@ def accuracy_bars(outcomes: Outcomes, groups: Sequence[GroupRow]) -> list[Figure
     """One figure for all groups and the first evaluations; none for a single network or very many groups."""
     names = list(outcomes.plan.groups)
     found = {(row.group, row.label): row for row in groups}
+    frames = outcomes.plan.frames
     labels = [row["label"] for row in outcomes.plan.evaluations if row["eps"] or not row["norm"]]  # with an accuracy
+    labels = [label for label in labels if label not in frames]
     labels = [label for label in labels if any((name, label) in found for name in names)][:EVALUATIONS]
     if len(outcomes.plan.models) < 2 or len(names) > COLOURS or len(labels) < 2:
         return []

@@ -24,7 +24,9 @@ from robust.report.document import (
     plain,
     tidy,
 )
+from robust.report.evidence import evidence_figures
 from robust.report.examples import example_rows
+from robust.report.flips import flip_rows
 from robust.report.measured import diagnostic_figures, measured_rows, picture_rows
 from robust.report.pairs import difference_rows
 from robust.report.paper import not_run_rows, paper_figure_rows, tagged
@@ -79,7 +81,8 @@ def build(
         claims: `{id, question, verdict, reason, effect, low, high, unit, attack, seeds, cost, section, rows[]}`.
         history: `{model, epoch, loss, accuracy, ...}`, one row an epoch.
         evidence: `{model, evaluation, check, value, passed, detail}`, the checks behind the verdicts.
-        curves: further line figures: `{id, title, x_label, y_label, series[{label, x[], y[]}]}`.
+        curves: further line figures: `{id, title, x_label, y_label, series[{label, x[], y[]}], model?}`; those of
+            several networks are joined.
         examples: `{evaluation, model, sample, label, prediction_clean, prediction_adv, clean, adversarial}` with
             uint8 images [C,H,W].
         environment: versions and device kind; nothing that differs between two equal machines.
@@ -122,7 +125,7 @@ def build(
         *distributions.reliability(outcomes, calibrated),
         *distributions.detection(scores),
         *lines.training(trained, [row["id"] for row in plan.models]),
-        *lines.further(curves),
+        *evidence_figures(curves, plan.groups),
     ]
     drawn = _distinct([*tagged(own, wanted), *diagnostic_figures(figures)])
     tables: dict[str, Sequence[Any]] = {"detection": detected, "measured": findings}
@@ -158,6 +161,7 @@ def build(
         paper_figures=paper_figure_rows(wanted, drawn, grids, tables, absent),
         not_run=absent,
         shift=shift_rows(outcomes, str(study.get("base") or "")),
+        flips=flip_rows(outcomes, str(study.get("base") or "")),
         environment={str(key): str(value) for key, value in sorted((environment or {}).items())},
         manifest=_valid(Row, manifest),
         commands=[str(command) for command in commands],

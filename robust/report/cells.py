@@ -111,6 +111,11 @@ class Plan:
         return [row for row in self.evaluations if row["norm"]]
 
     @property
+    def frames(self) -> set[str]:
+        """Labels of single frames of perturbation sequences: they are told by their flips, not one by one."""
+        return {row["label"] for row in self.evaluations if row["name"] == "sequence-frame" and row.get("sequence")}
+
+    @property
     def clean(self) -> str | None:
         """The label of the evaluation on unchanged images, if there is one."""
         return next((row["label"] for row in self.evaluations if row["name"] == "clean"), None)

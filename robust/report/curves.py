@@ -206,18 +206,3 @@ def training(history: Iterable[Mapping[str, Any]], models: Sequence[str]) -> lis
             )
         )
     return [figure for figure in figures if figure.series]
-
-
-def further(curves: Iterable[Mapping[str, Any]]) -> list[FigureRow]:
-    """Line figures that other parts of a study hand in, such as the loss against an attack's steps."""
-    figures = []
-    for curve in curves:
-        id = slug("evidence", curve["id"])
-        series = [Series.model_validate({**style(i), **dict(row)}) for i, row in enumerate(curve["series"])]
-        known = {k: curve[k] for k in ("x_label", "y_label", "caption", "x_log", "y_log", "y_range") if k in curve}
-        figures.append(
-            FigureRow(
-                id=id, file=f"{id}.svg", csv=f"{id}.csv", group="evidence", title=curve["title"], series=series, **known
-            )
-        )
-    return figures

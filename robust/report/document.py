@@ -143,6 +143,22 @@ class ShiftRow(Row):
     relative_mce: float | None = None
 
 
+class FlipRow(Row):
+    """How often a group's prediction changes along a perturbation sequence; the rate is relative to the base's."""
+
+    group: str
+    sequence: str
+    severity: int
+    frames: int
+    n: int
+    seeds: int
+    probability: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    base: str
+    rate: float | None = None
+
+
 class CertificateRow(Row):
     """What a sound method proves, and what it leaves open."""
 
@@ -334,6 +350,7 @@ class Report(BaseModel):
     paper_figures: list[PaperFigureRow] = []
     not_run: list[Row] = []
     shift: list[ShiftRow] = []
+    flips: list[FlipRow] = []
     environment: dict[str, str]
     manifest: list[Row]
     commands: list[str]

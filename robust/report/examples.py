@@ -46,18 +46,21 @@ def worth_showing(study: Mapping[str, Any], rows: pa.Table, count: int = 8) -> l
 
 
 def example_rows(examples: Iterable[Mapping[str, Any]], plan: Plan) -> tuple[list[ExampleRow], int]:
-    """Examples with their pictures, in the order given, until the budget of bytes is spent; and how many were left."""
+    """Examples with their pictures until the budget of bytes is spent, and how many were left.
+
+    Those of each group's first network come first, each lot in the order given, so that no group goes without.
+    """
+    first = {models[0] for models in plan.groups.values()}
+    ranked = sorted(examples, key=lambda example: str(example["model"]) not in first)
     kept: list[ExampleRow] = []
-    left, spent = 0, 0
-    for example in examples:
+    spent = 0
+    for example in ranked:
         row = _row(example, plan)
-        cost = len(row.clean) + len(row.perturbation) + len(row.adversarial)
-        if spent + cost > BUDGET:
-            left += 1
-            continue
-        spent += cost
+        spent += len(row.clean) + len(row.perturbation) + len(row.adversarial)
+        if spent > BUDGET:
+            break
         kept.append(row)
-    return kept, left
+    return kept, len(ranked) - len(kept)
 
 
 def _row(example: Mapping[str, Any], plan: Plan) -> ExampleRow:

@@ -30,7 +30,9 @@ WIDTH, HEIGHT = 4.5, 3.1  # inches
 FONT = 9.0
 CLOUD = 800  # points of a cloud that are drawn; the CSV has all
 FEW = 6  # points that carry their name among them
-LABELLED = 12  # series that get a label at their end; more would cover each other
+LABELLED = 12  # series that get a label at their end, or limits; more would cover each other
+SHORT = 24  # characters of a name
+NAMED = 18  # characters of a category whose name is turned
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "robust",
@@ -72,18 +74,33 @@ def draw(figure: FigureRow) -> str:
         _frame(axes, figure)
         _ticks(axes, figure)
         for series in sorted(figure.series, key=lambda series: series.mark == "rule"):  # last: the axes must be known
-            _MARKS[series.mark](axes, series)
+            _MARKS[series.mark](axes, _uncrowded(series, figure))
         if any(series.mark == "histogram" for series in figure.series):
             axes.set_ylim(bottom=0)
+        left = _left(axes)
+        axes.set_position((left, bottom, 0.985 - left - margin, 0.965 - bottom))
         _ends(axes, figure)
         if counted:
-            strip = drawing.add_axes((0.125, 0.155, 0.86 - margin, 0.135), sharex=axes)
+            strip = drawing.add_axes((left, 0.155, 0.985 - left - margin, 0.135), sharex=axes)
             _strip(strip, counted[0], figure.x_label)
             axes.set_xlabel("")
             axes.tick_params(labelbottom=False)
         target = io.StringIO()
         drawing.savefig(target, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return compact(target.getvalue(), figure.id, GRID)
+
+
+def _left(axes: Axes) -> float:
+    """Share of the width that the numbers of the scale and its name need."""
+    low, high = axes.get_ylim()
+    texts = [_number(place, None) for place in axes.get_yticks() if low <= place <= high]
+    return max(0.125, ((FONT - 1) * 0.6 * max(map(len, texts), default=0) + 2 * FONT) / 72 / WIDTH)
+
+
+def _uncrowded(series: Series, figure: FigureRow) -> Series:
+    """The series without its limits where many would hide one another; the CSV has them."""
+    crowded = series.mark in ("line", "points") and sum(bool(s.low) for s in figure.series) > LABELLED
+    return series.model_copy(update={"low": None, "high": None}) if crowded else series
 
 
 def _frame(axes: Axes, figure: FigureRow) -> None:
@@ -107,12 +124,13 @@ def _frame(axes: Axes, figure: FigureRow) -> None:
 
 def _turned(figure: FigureRow) -> bool:
     """Whether names of categories are too long to stand side by side."""
-    return sum(len(_short(name)) + 2 for name in figure.x_ticks) > 60
+    room = 60 * (0.86 - _label_margin(figure)) / 0.86
+    return sum(len(_short(name)) + 2 for name in figure.x_ticks) > room
 
 
 def _tick_room(figure: FigureRow) -> float:
     """Share of the height below the axes; names of categories that are turned need more."""
-    longest = max((len(_short(name)) for name in figure.x_ticks), default=0)
+    longest = max((len(_short(name, NAMED)) for name in figure.x_ticks), default=0)
     room = 0.05 + 0.0115 * longest + (0.06 if figure.x_label else 0.0)
     return room if _turned(figure) else 0.155
 
@@ -121,7 +139,8 @@ def _ticks(axes: Axes, figure: FigureRow) -> None:
     """Names of the categories, turned where they would touch."""
     if figure.x_ticks:
         turned: dict[str, Any] = {"rotation": 32, "ha": "right", "rotation_mode": "anchor"} if _turned(figure) else {}
-        axes.set_xticks(range(len(figure.x_ticks)), [_short(name) for name in figure.x_ticks], **turned)
+        names = [_short(name, NAMED if turned else SHORT) for name in figure.x_ticks]
+        axes.set_xticks(range(len(figure.x_ticks)), names, **turned)
         axes.grid(visible=False, axis="x")
 
 
@@ -200,14 +219,14 @@ def _labelled(figure: FigureRow) -> list[Series]:
 
 def _label_margin(figure: FigureRow) -> float:
     """Share of the width that labels at the right need; histograms and small clouds carry them inside."""
-    lines = [s for s in _labelled(figure) if _beside(s) and s.mark != "histogram" and not figure.diagonal]
+    lines = [s for s in _labelled(figure) if _beside(s, figure) and s.mark != "histogram" and not figure.diagonal]
     longest = max((len(_short(s.label)) for s in lines), default=0)
     return min(0.36, longest * FONT * 0.56 / 72 / WIDTH) + 0.02 if lines else 0.0
 
 
-def _beside(series: Series) -> bool:
+def _beside(series: Series, figure: FigureRow) -> bool:
     """Whether a name stands at the right of the axes; that of a few points stands beside them."""
-    return series.mark != "points" or len(series.x) > FEW
+    return series.mark != "points" or len(series.x) > FEW or bool(figure.x_ticks)
 
 
 def _ends(axes: Axes, figure: FigureRow) -> None:
@@ -218,10 +237,11 @@ def _ends(axes: Axes, figure: FigureRow) -> None:
     if figure.diagonal or found[0].mark == "histogram":
         _corner(axes, found, 0.03 if figure.diagonal else _emptier_side(found))
         return
+    axes.get_xlim(), axes.get_ylim()  # settles the scales, which the next line reads
     to_axes = axes.transData + axes.transAxes.inverted()
-    places = [to_axes.transform(_anchor(s, axes)) for s in found]
+    places = [to_axes.transform(_anchor(s, axes, figure)) for s in found]
     for series, (x, _), height in zip(found, places, _apart([y for _, y in places])):
-        line = _beside(series)
+        line = _beside(series, figure)
         left = line or x <= 0.5  # a cloud's name stands on the side that has room
         axes.annotate(
             _short(series.label),
@@ -237,11 +257,11 @@ def _ends(axes: Axes, figure: FigureRow) -> None:
         )
 
 
-def _anchor(series: Series, axes: Axes) -> tuple[float, float]:
+def _anchor(series: Series, axes: Axes, figure: FigureRow) -> tuple[float, float]:
     """Where a name belongs: the end of a line; the outer point of a cloud, away from the nearer edge."""
     if series.mark == "bars":
         return series.x[-1], series.y[-1]
-    if series.mark == "points" and len(series.x) > FEW:
+    if series.mark == "points" and _beside(series, figure):
         return max(series.x), sorted(series.y)[len(series.y) // 2]
     if series.mark != "points":
         return max(zip(series.x, series.y))
@@ -279,15 +299,14 @@ def _apart(heights: Sequence[float], gap: float = 0.068) -> list[float]:
     placed: list[float] = []
     for i in order:
         placed.append(max(heights[i], placed[-1] + gap) if placed else heights[i])
-    over = max(0.0, placed[-1] - 1.0) if placed else 0.0
-    placed = [p - over for p in placed]
+    placed[-1:] = [min(p, 1.0) for p in placed[-1:]]
     for j in range(len(placed) - 2, -1, -1):
         placed[j] = min(placed[j], placed[j + 1] - gap)
     moved = dict(zip(order, placed))
     return [moved[i] for i in range(len(heights))]
 
 
-def _short(label: str, limit: int = 24) -> str:
+def _short(label: str, limit: int = SHORT) -> str:
     return label if len(label) <= limit else label[: limit - 1] + "…"
 
 

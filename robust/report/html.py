@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from robust.report import limits as room
 from robust.report import views
 from robust.report.curves import slug
 from robust.report.document import FigureRow, Report
@@ -39,14 +40,20 @@ def page(report: Report, drawings: Mapping[str, str], dark: bool = True) -> str:
             script=Markup(_source("report.js")),
             figures=_by_group(report.figures),
             reliability=any(figure.diagonal for figure in report.figures),
-            rows=[*report.evaluations, *report.worst_case],
+            rows=room.network_rows(report),
+            group_rows=room.group_rows(report),
+            most=room.ROWS,
+            evidence=room.evidence(report, drawings),
+            checks=room.checks(report),
+            flips=room.flips(report),
             any_reasons=any(row.reasons for row in report.evaluations),
             any_distance=any(row.median_distance is not None for row in report.evaluations),
             several_seeds=any(row.seeds > 1 for row in report.groups),
             differences=_differences(report),
             headlines=_headlines(report),
             classes=_weakest(report),
-            strips=_strips(report),
+            strips=room.strips(report),
+            pictures=room.pictures(report),
             costs=_costs(report),
             doubts=_doubts(report),
             class_name=_class_names(report.dataset.classes),
@@ -92,6 +99,7 @@ def environment() -> jinja2.Environment:
         "limits": limits,
         "short": short,
         "columns": columns,
+        "picture_file": room.picture_file,
     }
     found.filters |= {"numeric_column": numeric_column, "as_published": as_published, "ours": ours}
     found.filters["ours_between"] = ours_between
@@ -206,9 +214,10 @@ def _differences(report: Report) -> list[Any]:
 def _costs(report: Report) -> list[dict[str, Any]]:
     """Passes an image of each group under each evaluation, over all its seeds."""
     group_of = {model.id: model.group for model in report.models}
+    frames = room.frames(report)
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in report.evaluations:
-        key = (group_of.get(row.model, row.model), row.label)
+        key = (group_of.get(row.model, row.model), "frames of sequences" if row.label in frames else row.label)
         total = found.setdefault(
             key, {"group": key[0], "label": key[1], "n": 0, "forward": 0, "backward": 0, "queries": 0}
         )
@@ -244,22 +253,6 @@ def _weakest(report: Report) -> list[dict[str, Any]]:
         plain = row.model_dump()
         found.setdefault(plain["group"], []).append(plain)
     return [row for rows in found.values() for row in rows[:WEAKEST]]
-
-
-def _strips(report: Report) -> list[dict[str, Any]]:
-    """Examples of one model under one evaluation, as a strip of pictures."""
-    found: dict[tuple[str, str], list[Any]] = {}
-    for example in report.examples:
-        found.setdefault((example.model, example.evaluation), []).append(example)
-    return [
-        {"model": model, "evaluation": evaluation, "examples": examples, "magnified": _range(examples)}
-        for (model, evaluation), examples in found.items()
-    ]
-
-
-def _range(examples: Sequence[Any]) -> str:
-    times = sorted({example.magnified for example in examples})
-    return f"{times[0]:g}" if len(times) == 1 else f"{times[0]:g} to {times[-1]:g}"
 
 
 def _class_names(classes: Sequence[str]) -> Any:

@@ -42,7 +42,8 @@ def _quantity(outcomes: Outcomes, label: str) -> str:
 
 def _labels(outcomes: Outcomes, groups: int) -> list[str]:
     if groups <= ALL_LABELS:
-        return outcomes.labels
+        frames = outcomes.plan.frames
+        return [label for label in outcomes.labels if label not in frames]
     return [label for label in outcomes.labels if label == outcomes.plan.clean or label in outcomes.members]
 
 

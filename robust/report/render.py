@@ -13,6 +13,7 @@ from robust.report.card import cards
 from robust.report.document import Report, plain
 from robust.report.figures import draw
 from robust.report.html import page
+from robust.report.images import image_files
 from robust.report.pdf import pdf as to_pdf
 from robust.report.tables import csv_files, latex_files
 
@@ -36,6 +37,7 @@ def render(report: Mapping[str, Any], folder: str | Path, *, pdf: bool = False) 
     drawings = {figure.id: draw(figure) for figure in document.figures}
     files: dict[str, str | bytes] = {figure.file: drawings[figure.id] for figure in document.figures}
     files |= csv_files(document) | latex_files(document) | cards(document)
+    files |= image_files(document)
     if pdf:
         files["report.pdf"] = to_pdf(page(document, drawings, dark=False))
     files["report.html"] = page(document, drawings)
@@ -43,12 +45,28 @@ def render(report: Mapping[str, Any], folder: str | Path, *, pdf: bool = False) 
 
 
 def write_files(files: Mapping[str, str | bytes], document: Mapping[str, Any], folder: Path) -> Path:
-    """Write files and report.json, each under a temporary name and moved; returns the path of report.html."""
+    """Write files and report.json, each under a temporary name and moved; returns the path of report.html.
+
+    Figures of the report that lay there before go, if the new one no longer has them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    old = _figures(folder)
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     for name, content in {**files, "report.json": text}.items():
         _write(folder / name, content if isinstance(content, bytes) else content.encode("utf-8"))
+    for name in old - set(files):
+        (folder / name).unlink(missing_ok=True)
     return folder / "report.html"
+
+
+def _figures(folder: Path) -> set[str]:
+    """Drawings and CSVs of the figures of the report in a folder; none where there is no report."""
+    try:
+        figures = json.loads((folder / "report.json").read_text(encoding="utf-8"))["figures"]
+        names = {str(figure[key]) for figure in figures for key in ("file", "csv")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {name for name in names if Path(name).name == name and Path(name).suffix in (".svg", ".csv")}
 
 
 def _write(path: Path, content: bytes) -> None:

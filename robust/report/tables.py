@@ -14,7 +14,7 @@ from robust.report.document import FigureRow, Report
 TABLES = (
     "evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims",
     "evidence", "classes", "fragile", "sturdy", "measured", "published", "paper_figures", "not_run", "checkpoints",
-    "shift",
+    "shift", "flips", "examples",
 )  # fmt: skip
 LATEX = (
     "evaluations", "worst_case", "groups", "differences", "calibration", "detection", "certificates", "claims",
@@ -25,16 +25,19 @@ LEFT_OUT = {
     "reason", "quantity",
 }  # fmt: skip
 NESTED = {"rows"}  # tables within a row stand in report.json alone
+IMAGES = {"clean", "perturbation", "adversarial"}  # of the examples; they stand in image files
 
 
 def figure_csv(figure: FigureRow) -> str:
-    """The numbers behind a figure, one row a point: series, x, y, and where known low, high, count."""
+    """The numbers behind a figure, one row a point: series, x, y, and where known low, high, count, category."""
     columns = ["series", figure.x_label or "x", figure.y_label or "y"]
+    ticks = figure.x_ticks
     further = [name for name in ("low", "high", "count") if any(getattr(s, name) for s in figure.series)]
-    rows: list[list[Any]] = [[*columns, *further]]
+    rows: list[list[Any]] = [[*columns, *further, *(["category"] if ticks else [])]]
     for series in figure.series:
         extras = [getattr(series, name) or [""] * len(series.x) for name in further]
-        rows += [[series.label, *point] for point in zip(series.x, series.y, *extras)]
+        names = [[ticks[round(x)] if 0 <= round(x) < len(ticks) else "" for x in series.x]] if ticks else []
+        rows += [[series.label, *point] for point in zip(series.x, series.y, *extras, *names)]
     return _csv(rows)
 
 
@@ -46,7 +49,7 @@ def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def csv_files(report: Report) -> dict[str, str]:
     """Name and text of every CSV: one for each figure, one for each table that is not empty."""
-    plain = report.model_dump(mode="json", include=set(TABLES))
+    plain = report.model_dump(mode="json", include=set(TABLES), exclude={"examples": {"__all__": IMAGES}})
     files = {f"{name.replace('_', '-')}.csv": table_csv(plain[name]) for name in TABLES if plain[name]}
     return files | {figure.csv: figure_csv(figure) for figure in report.figures}
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robust.report.document import FigureRow, MeasuredRow, Report
+from robust.report.limits import first_seeds, fitting
 from robust.seeds import t_interval
 
 STEPS = 8  # epochs or sizes of one quantity that the page shows; the CSV has all
 PANELS = 12  # networks of one figure that are drawn side by side; the others are linked
-DRAWN = 900_000  # characters of diagnostics' drawings on the page, which must stay under 3 MB
+DRAWN = 500_000  # characters of diagnostics' drawings on the page, which must stay under 3 MB
 CLAIM_VERDICTS = ("holds", "partly", "fails", "untested")
 
 
@@ -47,19 +48,14 @@ def _multiples(
     figures: Sequence[FigureRow], report: Report, drawings: Mapping[str, str], left: int
 ) -> tuple[list[dict[str, Any]], int]:
     """Figures of each kind: those drawn, first seeds first where there are many, and those linked."""
-    order = {model.id: (i, model.seed) for i, model in enumerate(report.models)}
-    seen: set[str] = set()
-    first = {model.id for model in report.models if not (model.group in seen or seen.add(model.group))}  # type: ignore[func-returns-value]
+    order = {model.id: place for place, model in enumerate(report.models)}
+    first = set(first_seeds(report))
     found = []
     for kind in dict.fromkeys(figure.kind for figure in figures):
         own = [figure for figure in figures if figure.kind == kind]
         wanted = own if len(own) <= PANELS else [figure for figure in own if figure.model in first][:PANELS]
-        shown = []
-        for figure in wanted:
-            if len(drawings[figure.id]) <= left:
-                left -= len(drawings[figure.id])
-                shown.append(figure)
-        shown.sort(key=lambda figure: order.get(figure.model, (len(order), 0))[0])
+        shown, left = fitting(wanted, drawings, left)
+        shown.sort(key=lambda figure: order.get(figure.model, len(order)))
         found.append(
             {
                 "title": own[0].title,
