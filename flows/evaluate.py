@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from robust.foreign.request import Request
 from tasks.assemble import moment
@@ -25,6 +26,7 @@ from tasks.foreign import (
 from tasks.foreign_report import Findings, description, diagnosis_of, ledger_of, report_of, write
 from tasks.home import Home
 from tasks.store import Store
+from tasks.track_evaluation import log_evaluation, tracked_evaluation
 
 log = logging.getLogger("robust.progress")
 
@@ -35,18 +37,21 @@ def evaluate(request: Request) -> str:
     home = Home.current().create()
     store = Store.of(home)
     subject = subject_of(request, home)
-    found = _examined(subject, store)
-    shards = _judged(found, store)
-    checks = diagnose_work(subject, found.examination, found.evaluations)
-    diagnosed = diagnose.submit(checks) if checks else None
-    found.judged.update(shards)
-    rows = ledger_of(found, store)
-    if diagnosed is not None:
-        log.info("%s  validity checks", request.model)
-        found.diagnosis = diagnosis_of(diagnosed.result(), store)
-    found.pictures.extend(_pictures(found, rows, store))
-    report = report_of(found, rows, command(request), moment())
-    return str(write(found, report, rows))
+    with tracked_evaluation(subject, flow_run.get_id() or "direct") as run:
+        found = _examined(subject, store)
+        shards = _judged(found, store)
+        checks = diagnose_work(subject, found.examination, found.evaluations)
+        diagnosed = diagnose.submit(checks) if checks else None
+        found.judged.update(shards)
+        rows = ledger_of(found, store)
+        if diagnosed is not None:
+            log.info("%s  validity checks", request.model)
+            found.diagnosis = diagnosis_of(diagnosed.result(), store)
+        found.pictures.extend(_pictures(found, rows, store))
+        report = report_of(found, rows, command(request), moment())
+        path = write(found, report, rows)
+        log_evaluation(run, report, path, home.ledger / f"{request.name}.parquet")
+    return str(path)
 
 
 def _examined(subject: Subject, store: Store) -> Findings:

@@ -75,7 +75,7 @@ def told(report: dict[str, Any], rulings: Sequence[str]) -> str:
     """The outcome for a terminal of 80 columns: what the network expects, mistakes, accuracies, gates."""
     import textwrap
 
-    found = [row for row in report["evidence"] if row["check"].startswith(("inputs", "probe:"))]
+    found = [row for row in report["evidence"] if row["check"].startswith(("inputs", "probe:", "stopped early"))]
     reasons = [reason for row in report["evaluations"] for reason in row["reasons"] if row["norm"]]
     lines = [line for row in found for line in textwrap.wrap(row["detail"], 80, subsequent_indent="  ")]
     lines += ["", accuracy_table(report)]

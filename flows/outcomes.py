@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+INPUT = ("StudyError", "DatasetError", "UnknownMethod", "HomeError", "InputError", "DeviceError", "ForeignError")
 ASKED = ("UnknownName", "NotComparable", "GateError")  # of promote, watch, replay and compare
 
 
@@ -17,7 +18,7 @@ def exit_code(error: BaseException) -> int:
     names = {cls.__name__ for cls in type(error).__mro__}
     if "Contradiction" in names:
         return 3
-    if names & {"StudyError", "DatasetError", "UnknownMethod", "HomeError", "InputError", "ForeignError", *ASKED}:
+    if names & {*INPUT, *ASKED}:
         return 2
     if names & {"Interrupted", "KeyboardInterrupt"}:
         return 130

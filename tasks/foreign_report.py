@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.foreign import Subject
 
 SEVERITY = ("trusted", "suspect", "broken")
+STOPPED = "stopped early"
 
 
 @dataclass
@@ -84,7 +85,7 @@ def report_of(found: Findings, rows: pa.Table, command: str, volatile: Mapping[s
         rows,
         costs=costs_of(found),
         verdicts=verdicts,
-        evidence=[*_probed(found), *evidence],
+        evidence=[*_probed(found), *_stopped(found, rows), *evidence],
         curves=found.diagnosis.curves if found.diagnosis else (),
         examples=found.pictures,
         environment=versions(),
@@ -121,11 +122,15 @@ def description(found: Findings) -> dict[str, Any]:
 
 
 def answer(report: Mapping[str, Any], ledger_path: Path) -> dict[str, Any]:
-    """The one object of `robust evaluate --json`: the lowest number, its interval and verdict, and the cost of all."""
+    """The one object of `robust evaluate --json`: the lowest number, its interval and verdict, and the cost of all.
+
+    Asked with `until`, it also says whether that stopped the evaluation early; `n` is then how far it came.
+    """
     rows = report["evaluations"]
     clean = next(row for row in rows if row["name"] == "clean")
     attacks = [row for row in rows if row["norm"]]
     worst = min([*report["worst_case"], *attacks], key=lambda row: (row["accuracy"], -SEVERITY.index(row["verdict"])))
+    stopped = any(row.get("check") == STOPPED for row in report["evidence"])
     return {
         "clean_accuracy": clean["accuracy"],
         "robust_accuracy": worst["accuracy"],
@@ -138,6 +143,7 @@ def answer(report: Mapping[str, Any], ledger_path: Path) -> dict[str, Any]:
         "queries": sum(row["queries"] for row in rows),
         "seconds": round(sum(row["seconds"] for row in report["volatile"].get("seconds", [])), 3),
         "ledger": str(ledger_path),
+        **({"stopped_early": stopped} if report["settings"].get("until") else {}),
     }
 
 
@@ -198,6 +204,17 @@ def _probed(found: Findings) -> Sequence[dict[str, Any]]:
         {"model": found.model, "evaluation": "", "check": check, "value": value, "passed": passed, "detail": detail}
         for check, value, passed, detail in rows
     ]
+
+
+def _stopped(found: Findings, rows: pa.Table) -> Sequence[dict[str, Any]]:
+    """That `until` was reached before the last image, as evidence: how many were judged, and how many asked for."""
+    until, asked = found.subject.request.until, len(found.subject.data)
+    judged = rows.num_rows // max(1, len(found.evaluations))
+    if until is None or judged >= asked:
+        return []
+    detail = f"{STOPPED}: {judged:,} of {asked:,} images settle every 95 % interval to ±{100 * until:g} %"
+    row = {"model": found.model, "evaluation": "", "check": STOPPED, "value": judged, "passed": True, "detail": detail}
+    return [row]
 
 
 def write(found: Findings, report: dict[str, Any], rows: pa.Table) -> Path:

@@ -32,15 +32,15 @@ def metric_name(*parts: object) -> str:
 def report_metrics(report: Mapping[str, Any], model: str) -> dict[str, float]:
     """The rows of one model in a report.json (schema 1) under the names above.
 
-    `cor/mce` is the mean error over the corruptions, not divided by any reference network's. Costs are passes and
-    queries summed over the model's evaluations.
+    `cor/mce` is the mean error over the corruptions (frames of sequences are none), not divided by any reference
+    network's. Costs are passes and queries summed over the model's evaluations.
     """
     metrics: dict[str, float] = {}
     rows = [row for row in report.get("evaluations", []) if row["model"] == model]
     corruptions = {entry.name for entry in entries("corruption")}
     for row in rows:
         metrics[metric_name(*_section(row, corruptions), "acc")] = row["accuracy"]
-    errors = [1 - row["accuracy"] for row in rows if row["name"] in corruptions - {"clean"}]
+    errors = [1 - row["accuracy"] for row in rows if row["name"] in corruptions - {"clean", "sequence-frame"}]
     if errors:
         metrics["cor/mce"] = sum(errors) / len(errors)
     for cost in ("forward", "backward", "queries"):
