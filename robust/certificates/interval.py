@@ -6,18 +6,15 @@ import math
 from typing import ClassVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from robust.certificates.bounds import Unsupported, margin_bounds, proven, reproduces
-from robust.certificates.certificate import FALSIFIED, UNKNOWN, VERIFIED, Certificate, Certified
+from robust.certificates.bound_certificate import BoundCertificate
+from robust.certificates.bounds import margin_bounds, proven, reproduces
 from robust.classifier import Classifier
-from robust.numerics import exact_float32
-from robust.randomness import Randomness
 from robust.threat import TOLERANCE, Norm, ThreatModel
 
 
-class Interval(Certificate):
+class Interval(BoundCertificate):
     """Interval bound propagation: verified where the box of all reachable logits leaves no other class room.
 
     Verified iff min_{j != y} lower(z_y - z_j) > 0 over the linf ball of radius eps cut with [0,1] (Gowal et al. 2018,
@@ -30,45 +27,13 @@ class Interval(Certificate):
     family: ClassVar[str] = "bound propagation"
     source: ClassVar[str] = "arXiv 1810.12715"
 
-    bisections: int = Field(
-        default=0, ge=0, le=40, description="halvings in search of the largest radius; 0 reports eps where verified"
-    )
+    def proves(self, classifier: Classifier, images: Tensor, labels: Tensor, radius: Tensor) -> Tensor:
+        """Whether the box of logits proves it, [N]."""
+        return verified(classifier, images, labels, self.threat, radius)
 
-    @model_validator(mode="after")
-    def _needs_a_radius(self) -> Interval:
-        if self.threat.eps is None:
-            raise ValueError("interval needs a radius: add for example eps: 8/255")
-        return self
-
-    @torch.no_grad()
-    def certify(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Certified:
-        """Verdicts and radii (in the claim's norm) of images [N,C,H,W]; see `Certificate.certify`.
-
-        Raises:
-            Unsupported: if interval arithmetic does not describe this network; the message names the reason.
-        """
-        if not len(images):
-            return Certified(labels.new_zeros(0), torch.zeros(0, dtype=torch.float64, device=labels.device))
-        with classifier.frozen(), exact_float32():  # the arithmetic in which attacks are judged
-            logits = classifier(images)
-            if not reproduces(classifier, images[:1], logits[:1]):
-                raise Unsupported("the network's logits are not those of its operations: does it draw at random?")
-            right = logits.argmax(1) == labels
-            certain = right & verified(classifier, images, labels, self.threat)
-            radius = self._radius(classifier, images, labels, right, certain)
-        verdict = torch.full_like(labels, UNKNOWN)
-        verdict[certain], verdict[~right] = VERIFIED, FALSIFIED
-        return Certified(verdict, radius)
-
-    def _radius(self, classifier: Classifier, images: Tensor, labels: Tensor, right: Tensor, certain: Tensor) -> Tensor:
-        """Certified radii [N]: eps where certain, sharpened by bisection (bounds only widen as the radius grows)."""
-        eps = torch.full_like(labels, 1, dtype=torch.float64) * self.threat.radius
-        low, high = torch.where(certain, eps, 0.0), torch.where(certain, eps.clamp_min(1.0), eps)
-        for _ in range(self.bisections):
-            middle = (low + high) / 2
-            holds = right & verified(classifier, images, labels, self.threat, middle)
-            low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
-        return low
+    def reproduces(self, classifier: Classifier, images: Tensor, logits: Tensor) -> bool:
+        """Whether the box of a point holds the logits there."""
+        return reproduces(classifier, images, logits)
 
 
 def verified(
@@ -79,10 +44,17 @@ def verified(
     Raises:
         Unsupported: see `robust.certificates.bounds.logit_box`.
     """
+    return proven(margins_within(classifier, images, labels, threat, radius), labels)
+
+
+def margins_within(
+    classifier: Classifier, images: Tensor, labels: Tensor, threat: ThreatModel, radius: Tensor | None = None
+) -> Tensor:
+    """Lower bounds [N,K] of z_y - z_j over the images that the threat model accepts; see `margin_bounds`."""
     size = images.new_full((len(images),), threat.radius) if radius is None else radius.to(images.dtype)
     # float32 lies to either side of eps, and evaluations accept images a little outside the ball
     size = size * (1 + 2 * torch.finfo(images.dtype).eps) + allowance(threat.norm, images)
-    return proven(margin_bounds(classifier, images, labels, size), labels)
+    return margin_bounds(classifier, images, labels, size)
 
 
 def allowance(norm: Norm, images: Tensor) -> float:

@@ -158,7 +158,10 @@ TESTED: dict[str, dict[str, str]] = {
         **_all(WEARS, "translate", "crop", "stripe", "dotted-line", "zigzag", "canny-edges", "colour-cast"),
         "sequence-frame": WEARS,
     },
-    "certificate": {"interval": "certificates/test_interval.py::test_verified_is_never_falsified_by_pgd"},
+    "certificate": {
+        "interval": "certificates/test_interval.py::test_verified_is_never_falsified_by_pgd",
+        "crown": "certificates/test_crown.py::test_no_attack_comes_below_the_bound",
+    },
     "detector": {
         **_all(DETECTS, "ash", "dice", "energy", "entropy", "gen", "gradnorm", "kl-matching", "knn", "mahalanobis"),
         **_all(DETECTS, "max-logit", "max-softmax", "react", "relative-mahalanobis", "she", "typicality", "vim"),
