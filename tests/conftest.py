@@ -1,16 +1,29 @@
-"""What all tests share: tests marked `data` are deselected, and counted, where ROBUST_DATA lacks the sets they name."""
+"""What all tests share: a browser, and tests marked `data` deselected, and counted, where ROBUST_DATA lacks their sets.
+
+Where Chromium or its driver is not installed, the tests in a browser are not collected.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
+import chromium
 import pytest
 
 from robust.datasets.dataset import DatasetError
 from robust.datasets.root import root
 from robust.registry import create, entries
 
+collect_ignore_glob = [] if chromium.installed() else ["*_in_browser.py"]
 LACKING = pytest.StashKey[Counter[str]]()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[chromium.Browser]:
+    """A headless browser without a network, one for all tests of a process."""
+    with chromium.chromium() as opened:
+        yield opened
 
 
 def lacking(names: tuple[str, ...]) -> list[str]:
