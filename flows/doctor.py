@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from packaging.requirements import Requirement
 
+from tasks.devices import DeviceError, gpus, held, lock_of
+from tasks.home import Home
+from tasks.networks import default_device
+
 if TYPE_CHECKING:
     from robust.datasets.dataset import DatasetSpec
 
@@ -23,7 +27,7 @@ LEAST_FREE_BYTES = 2 * 2**30
 
 def checks(home: Path) -> list[Finding]:
     """Every check as {check, state, detail, remedy}; states are fine, note and wrong."""
-    return [_python(), *_packages(), _torch(), _home(home), _disk(home), *_data(), *_services(home)]
+    return [_python(), *_packages(), _torch(), *_gpus(home), _home(home), _disk(home), *_data(), *_services(home)]
 
 
 def checks_table(found: list[Finding]) -> str:
@@ -72,10 +76,29 @@ def _packages() -> list[Finding]:
 def _torch() -> Finding:
     import torch
 
-    if torch.cuda.is_available():
-        return _finding("device", "fine", f"cuda: {torch.cuda.get_device_name(0)}, torch {torch.__version__}")
+    try:
+        device = default_device()
+    except DeviceError as error:
+        return _finding("device", "wrong", str(error), "unset ROBUST_DEVICE, or set it to cpu")
+    if device == "cuda":
+        return _finding("device", "fine", f"cuda: {torch.cuda.device_count()} GPU(s), torch {torch.__version__}")
+    if os.environ.get("ROBUST_DEVICE") == "cpu":
+        return _finding("device", "fine", f"cpu, as ROBUST_DEVICE says, torch {torch.__version__}")
     detail = f"cpu with {torch.get_num_threads()} threads, torch {torch.__version__}"
     return _finding("device", "note", detail, "fine for small images; large networks want a GPU")
+
+
+def _gpus(home: Path) -> list[Finding]:
+    """Each GPU with its memory, and whether a task of this home has it."""
+    import torch
+
+    locks, found = Home.at(home).locks, []
+    for identity, name in gpus().items():
+        gpu = torch.cuda.get_device_properties(name)
+        state = "in use by a task of this home" if held(identity, locks) else "free"
+        detail = f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, {state} ({lock_of(identity, locks).name})"
+        found.append(_finding(name, "fine", detail))
+    return found
 
 
 def _home(home: Path) -> Finding:

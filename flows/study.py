@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 
 from robust.corruptions.clean import Clean
 from robust.study import EvaluationEntry, Study, load
+from tasks.announce import publish
 from tasks.assemble import (
     Outcome,
     built_of,
@@ -69,17 +70,16 @@ def run_study(spec: Study, source: str, home: Home) -> Path:
         report = report_of(outcome, rows, last, shown, commands(spec, source), moment(), store)
         path = write_outcome(outcome, report, rows, last, home)
         tracking.reported(report, path, home)
+    publish(f"report-{spec.title}", markdown(report, path.relative_to(home.root)))
     return path
 
 
 def _train(outcome: Outcome, trainings: Mapping[str, Work], tracking: Tracking, store: Store) -> None:
-    """Every network: one after the other within a process and on a GPU, side by side where the runner has processes."""
+    """Every network: one after the other within a process and on each GPU, side by side where the runner has more."""
     hits = {network: train.explain(work).hit for network, work in trainings.items()}
     futures = {}
     for network, work in trainings.items():
         futures[network] = train.submit(work)
-        if work.context["device"] != "cpu":
-            futures[network].wait()
     for network, future in futures.items():
         outcome.trained[network] = future.result()
         tracking.trained(network, trainings[network], outcome.trained[network], hits[network], store)
@@ -149,6 +149,17 @@ def _pictures(outcome: Outcome, networks: Mapping[str, Built], rows: Any, store:
         work = examples_work(outcome.study, networks[network], label, samples, outcome.data)
         futures[network, label] = examples.submit(work)
     return [picture for (n, label), future in futures.items() for picture in pictures(future.result(), n, label, store)]
+
+
+def markdown(report: Mapping[str, Any], path: Path) -> str:
+    """What the report found, as Prefect's page of the flow run shows it; labels hold no letter that Markdown reads."""
+    rows = [
+        f"| {row['model']} | {row['label']} | {row['norm'] or ''} {row['eps'] or ''} | {100 * row['accuracy']:.1f} "
+        f"| {100 * row['low']:.1f} to {100 * row['high']:.1f} | {row['verdict'] if row['norm'] else ''} |"
+        for row in [*report["evaluations"], *report["worst_case"]]
+    ]
+    head = "| network | evaluation | threat | accuracy, % | 95 % interval | verdict |"
+    return "\n".join([f"The report: `{path}` in the home", "", head, "|---|---|---|---:|---:|---|", *rows])
 
 
 def commands(spec: Study, source: str) -> list[str]:

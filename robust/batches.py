@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from robust.datasets.dataset import Dataset
 from robust.objectives.objective import Augment, Batch
 from robust.randomness import Randomness, generator
+from robust.ranks import ALONE, Ranks
 
 RESIDENT_BYTES = 2 * 1024**3  # a set below this is held on the training device
 
@@ -31,6 +32,7 @@ class Batches:
         seed: keys the order and all per-sample draws.
         augment: `none`, `crop` (shift by up to 1/8 of the side, zero padding) or `crop-flip` (also left-right).
         device, dtype: of the images handed out.
+        ranks: of each batch, this rank's part is made and handed out. Order and draws are those of the whole.
 
     `attempt` counts how often a diverged training has gone back; order and draws of each attempt are its own.
     """
@@ -46,9 +48,10 @@ class Batches:
         augment: Augment,
         device: torch.device,
         dtype: torch.dtype,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.dataset, self.seed, self.augment = dataset, seed, augment
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.ranks = device, dtype, ranks
         self.batch_size = min(batch_size, len(dataset))
         self.per_epoch = len(dataset) // self.batch_size
         self.total = self.per_epoch * epochs
@@ -63,6 +66,7 @@ class Batches:
             order = generator(self.seed, "order", *self._key(epoch)).permutation(len(self.dataset))
             self._order = ((epoch, self.attempt), order)
         rows = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
+        rows = rows[self.ranks.part(self.batch_size)]
         ids = torch.from_numpy(self.dataset.ids[rows])
         rng = Randomness.of(self.seed, ids, "train", *self._key(epoch))
         images = augmented(self._images(rows), self.augment, rng.fork("augment"))

@@ -11,7 +11,7 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -66,14 +66,14 @@ def save_checkpoint(content: Mapping[str, Any], identity: Mapping[str, str], pat
     write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
-    """What `save_checkpoint` wrote, each tensor on the device it came from.
+def load_checkpoint(path: Path, identity: Mapping[str, str], device: torch.device | None = None) -> dict[str, Any]:
+    """What `save_checkpoint` wrote: tensors of a GPU on `device`, which may be another GPU, those of the CPU there.
 
     Raises:
         CheckpointError: if the file is not a complete checkpoint, or its identity is another.
     """
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(path, weights_only=True, map_location=_onto(device) if device else None)
     except (RuntimeError, EOFError, UnpicklingError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint ({error}); delete it to train again") from error
     if not isinstance(content, dict) or not isinstance(content.get("identity"), dict):
@@ -84,6 +84,10 @@ def load_checkpoint(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
             f"{path} belongs to another training (another {', '.join(other)}); choose another folder, or delete it"
         )
     return content
+
+
+def _onto(device: torch.device) -> Callable[[Any, str], Any]:
+    return lambda storage, place: storage if place == "cpu" else storage.to(device=device)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -3,7 +3,8 @@
 Read `train` top to bottom. What varies between methods lives in the objective (`loss`, hooks, `selection`); which
 samples stand in a batch and what the learning rate is are pure functions of the step, so a checkpoint is the weights,
 the optimiser, the random generators, the objective's state and one number. A run that was killed and resumed ends
-with the bytes of one that was not (CPU, equal thread count).
+with the bytes of one that was not (CPU, equal thread count). Several processes may share a training: each runs this
+loop on its part of every batch (`robust.ranks`), and rank 0 writes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from robust.objectives.objective import Batch, Diverged, Objective, State
 from robust.optimisation import learning_rate, make_optimizer
 from robust.progress import Listener, Progress, silent
 from robust.randomness import Randomness
+from robust.ranks import ALONE, Ranks
+from robust.trained import Interrupted, Trained, TrainingError
 
 __all__ = ["Interrupted", "Trained", "TrainingError", "load_weights", "save_weights", "train", "weights_of"]
 
@@ -37,44 +40,6 @@ log = logging.getLogger("robust.training")
 
 CHECKPOINT = "checkpoint.pt"
 AUTOCAST = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-
-
-class TrainingError(RuntimeError):
-    """The training cannot go on: it diverged, and no restart is left. The message is the diagnosis."""
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: the caller asked for it
-    """`stop` said so. The state is saved where a folder was given; the same call goes on from there."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training run leaves.
-
-    Attributes:
-        classifier: eval mode, with the best weights.
-        best: weights after the epoch with the highest score on select; the latest of equals.
-        last: weights after the last epoch.
-        best_epoch: which epoch (from 1) `best` is.
-        history: one row an epoch: epoch, learning_rate, loss and the objective's terms (means over the epoch),
-            gradient_norm, and select_accuracy (clean), select_score (what the choice is made by) where select was
-            looked at. Deterministic; pandas.DataFrame(history) is the table.
-        forward, backward: images passed through the network, selection included.
-        seconds: wall time of all sessions together.
-        snapshots: weights after the epochs that `training.snapshots` asks for.
-        restarts: how often the training diverged and went back to its last good epoch.
-    """
-
-    classifier: Classifier
-    best: Weights
-    last: Weights
-    best_epoch: int
-    history: list[dict[str, float]]
-    forward: int
-    backward: int
-    seconds: float
-    snapshots: dict[int, Weights] = field(default_factory=dict)
-    restarts: int = 0
 
 
 def train(
@@ -91,6 +56,7 @@ def train(
     checkpoint_seconds: float | None = 60.0,
     listener: Listener = silent,
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train, or go on with a training that was interrupted.
 
@@ -105,8 +71,10 @@ def train(
         checkpoint_steps, checkpoint_seconds: a checkpoint at least this often; None switches that clock off.
         listener: told the progress about once a second and after each epoch.
         stop: asked after each step.
+        ranks: this process's place among those that share the training; all call `train` with the same arguments.
 
     Raises:
+        ValueError: if these ranks cannot do this training; the message names the setting.
         TrainingError: if a loss or gradient is not finite, or the objective's guard fires, and `training.restarts`
             are used up; the last good checkpoint stays.
         Interrupted: if `stop` returned True.
@@ -114,11 +82,11 @@ def train(
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with own_numerics(seed, where, threads):
-        run = _Run(model, objective, train_set, seed, where)
+        run = _Run(model, objective, train_set, seed, where, ranks)
         identity = _identity(model, run.classifier, objective, train_set, select_set, seed, where)
         path = None if folder is None else Path(folder) / CHECKPOINT
         if path is not None and path.exists():
-            run.restore(load_checkpoint(path, identity))
+            run.restore(load_checkpoint(path, identity, where))
         clock = _Clock(run, listener, checkpoint_steps, checkpoint_seconds)
         while run.step < run.batches.total:
             try:
@@ -130,9 +98,12 @@ def train(
             if run.step % run.batches.per_epoch == 0:
                 _finish_epoch(run, select_set, seed)
             clock.tell(run, terms)
-            finished, stopping = run.step == run.batches.total, stop()
-            if path is not None and (finished or stopping or clock.checkpoint_due(run)):
-                save_checkpoint(run.snapshot(), identity, path)
+            finished = run.step == run.batches.total
+            stopping, due = ranks.any(stop(), clock.checkpoint_due(run))
+            if path is not None and (finished or stopping or due):
+                state = run.snapshot()  # by every rank: their passes are added up
+                if ranks.first:
+                    save_checkpoint(state, identity, path)
             if stopping and not finished:
                 kept = f"saved in {path}" if path else "not saved: no folder was given"
                 raise Interrupted(f"stopped after step {run.step} of {run.batches.total}; {kept}")
@@ -143,15 +114,22 @@ class _Run:
     """Everything that changes during a training, and how it goes into a checkpoint and comes out."""
 
     def __init__(
-        self, model: Model | Classifier, objective: Objective, train_set: Dataset, seed: int, device: torch.device
+        self,
+        model: Model | Classifier,
+        objective: Objective,
+        train_set: Dataset,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks,
     ) -> None:
         training = objective.training
         train_set = fitted_samples(objective, train_set, seed)
         built = model if isinstance(model, Classifier) else model.classifier(train_set.inputs())
-        self.train_set = train_set
-        self.classifier, self.objective, self.device = built.to(device), objective, device
+        self.train_set, self.ranks = train_set, ranks
+        self.classifier, self.objective, self.device = ranks.prepared(built.to(device)), objective, device
         size, epochs, augment = training.batch_size, training.epochs, training.augment
-        self.batches = Batches(train_set, size, epochs, seed, augment, device, built.dtype)
+        self.batches = Batches(train_set, size, epochs, seed, augment, device, built.dtype, ranks)
+        ranks.check(objective, self.batches.batch_size)
         self.optimizer = make_optimizer(built, training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "16")
         self.state: State = objective.start(built, self.batches.batch(0).images, seed)
@@ -203,7 +181,7 @@ class _Run:
         if not all(value.isfinite().all() for value in self.classifier.module.state_dict().values()):
             raise TrainingError(f"a weight is NaN or infinite after step {self.step}; lower training.lr")
         return self._state() | {
-            "passes": [self.passes.forward, self.passes.backward],
+            "passes": self.ranks.total(self.passes.forward, self.passes.backward),
             "seconds": self.seconds,
             "restarts": self.restarts,
             "good": self.good,
@@ -227,7 +205,7 @@ class _Run:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on where `snapshot` was taken."""
         self._load(saved)
-        self.passes.forward, self.passes.backward = saved["passes"]
+        self.passes.forward, self.passes.backward = saved["passes"] if self.ranks.first else (0, 0)
         self.restarts = self.batches.attempt = saved["restarts"]
         self.good = saved["good"]
         self.earlier, self.started = saved["seconds"], time.perf_counter()
@@ -245,6 +223,7 @@ class _Run:
     def result(self) -> Trained:
         """The end of the run; the classifier is left with its best weights."""
         self.passes.remove()
+        forward, backward = self.ranks.total(self.passes.forward, self.passes.backward)
         last, seconds = weights_of(self.classifier), self.seconds
         self.classifier.module.load_state_dict(self.best)
         return Trained(
@@ -253,8 +232,8 @@ class _Run:
             last,
             self.best_epoch,
             self.history,
-            self.passes.forward,
-            self.passes.backward,
+            forward,
+            backward,
             seconds,
             self.snapshots,
             self.restarts,
@@ -276,18 +255,21 @@ def _optimise(run: _Run, batch: Batch) -> dict[str, Tensor]:
     rate *= training.restart_lr**run.restarts
     run.optimizer.param_groups[0]["lr"] = rate
     run.classifier.train()
-    with torch.autocast(run.device.type, AUTOCAST[training.precision], enabled=training.precision != "32"):
+    autocast = torch.autocast(run.device.type, AUTOCAST[training.precision], enabled=training.precision != "32")
+    with run.ranks.together(), autocast:
         loss = run.objective.loss(run.classifier, batch, run.state)
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(loss.total).backward()
+    share = len(batch.labels) / run.batches.batch_size  # of the batch, what this rank has: all of it, if it is alone
+    run.ranks.average((parameter.grad for parameter in parameters if parameter.grad is not None), share)
     run.scaler.unscale_(run.optimizer)
     run.objective.before_step(run.classifier, run.state)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     if run.scaler.is_enabled():  # it leaves a step with an infinite gradient out, and lowers its scale
         norm = norm.nan_to_num(0.0, 0.0, 0.0)
-    terms = {"loss": loss.total.detach(), **loss.terms, "gradient_norm": norm}
-    if not (loss.total.detach() + norm).isfinite():
+    terms = run.ranks.mean({"loss": loss.total.detach(), **loss.terms}, share) | {"gradient_norm": norm}
+    if not (terms["loss"] + norm).isfinite():
         raise Diverged(_diagnosis(run, batch, rate, terms))
     if training.clip_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, training.clip_norm, norm)
@@ -322,15 +304,17 @@ def _finish_epoch(run: _Run, select_set: Dataset, seed: int) -> None:
 
 def _select(run: _Run, select_set: Dataset, seed: int) -> tuple[float, float]:
     """Clean accuracy on select, and the share that the objective's own `selection` counts as right."""
-    looked_at = select_set.subset(slice(0, run.objective.training.select_samples))
-    clean, right = 0, 0
+    looked_at = min(len(select_set), run.objective.training.select_samples)
+    part, clean, right = run.ranks.part(looked_at), 0, 0
     with run.classifier.frozen():
-        for images, labels, ids in looked_at.batches(250):
+        for start in range(part.start, part.stop, 250):
+            images, labels, ids = select_set.batch(slice(start, min(start + 250, part.stop)))
             x, y = images.to(run.device, run.classifier.dtype), labels.to(run.device)
             with torch.no_grad():
                 clean += int((run.classifier(x).argmax(1) == y).sum())
             right += int(run.objective.selection(run.classifier, x, y, Randomness.of(seed, ids, "select")).sum())
-    return clean / len(looked_at), right / len(looked_at)
+    clean, right = run.ranks.total(clean, right)
+    return clean / looked_at, right / looked_at
 
 
 @dataclass

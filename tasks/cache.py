@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import records
 from tasks.code import code_digest
+from tasks.devices import on_its_device
 from tasks.home import Home
 from tasks.locks import FileLocks, exclusive
 from tasks.manifest import Json, Manifest, text_of
@@ -100,12 +101,14 @@ class CachedTask:
 
         Raises:
             OtherCode: if this process runs other code than the work was planned for.
+            DeviceError: if it was planned for a GPU, and this process sees none or too few.
             TooLarge: if the result has more than 64 kB.
         """
         work.check_code()
         store = Store.of(work.folder.create())  # on another machine the home may not be there yet
-        started = time.perf_counter()
-        manifest = self.body(work, store)
+        with on_its_device(work) as placed:
+            started = time.perf_counter()
+            manifest = self.body(placed, store)
         if not isinstance(manifest, Manifest):
             raise TypeError(f"the task {self.name} must return a Manifest, it returned {type(manifest).__name__}")
         seconds = round(time.perf_counter() - started, 6)

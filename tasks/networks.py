@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from robust.method import canonical_json
+from tasks.devices import DeviceError
 
 if TYPE_CHECKING:
     from robust.classifier import Classifier
@@ -162,10 +164,21 @@ def data_of(work: Work) -> Dataset:
 
 
 def default_device() -> str:
-    """cuda where there is one, else cpu."""
+    """The kind of device that tasks compute on: what ROBUST_DEVICE says, else cuda where there is one, else cpu.
+
+    Raises:
+        DeviceError: if ROBUST_DEVICE is neither cpu nor cuda, or says cuda where torch sees none.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    asked = os.environ.get("ROBUST_DEVICE", "")
+    if asked not in ("", "cpu", "cuda"):
+        raise DeviceError(f"ROBUST_DEVICE={asked}: use cpu or cuda; CUDA_VISIBLE_DEVICES says which GPUs")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "ROBUST_DEVICE=cuda, but torch sees no GPU; look at CUDA_VISIBLE_DEVICES and at robust doctor"
+        )
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def one_thread() -> None:

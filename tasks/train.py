@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tasks import stopping
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
+from tasks.fit import checkpoints_of, fit, read_outcome, write_outcome
 from tasks.home import Home
 from tasks.manifest import Manifest
 from tasks.networks import default_device, split_of
 from tasks.progress import reporter
 from tasks.store import Store
+from tasks.torchrun import fit_by_torchrun
 
 if TYPE_CHECKING:
-    from robust.models.model import Model
     from robust.objectives.objective import Objective
     from robust.study import Study
 
@@ -27,48 +26,35 @@ if TYPE_CHECKING:
 @cached_task("train", version=1, roots=("robust.training",), tags=("heavy",))
 def train(work: Work, store: Store) -> Manifest:
     """Train, or go on from the checkpoint that an interrupted run left under the same key."""
-    from robust.registry import create
-    from robust.training import save_weights, train
-
-    settings, context = work.settings, work.context
-    folder = work.folder.checkpoints / work.key
+    folder = checkpoints_of(work)
+    outcome = folder / "outcome"
+    ranks = ranks_of(work)
     with stopping.saves_its_state():
-        trained = train(
-            cast("Model", create("model", settings["model"])),
-            cast("Objective", create("objective", settings["objective"])),
-            split_of(context["dataset"], "train"),
-            split_of(context["dataset"], "select"),
-            seed=settings["seed"],
-            folder=folder,
-            device=context["device"],
-            threads=context["threads"],
-            listener=reporter(work.label),
-            stop=stopping.requested,
-        )
-    with tempfile.TemporaryDirectory(dir=work.folder.checkpoints) as name:
-        scratch = Path(name)
-        for part, weights in (("best", trained.best), ("last", trained.last)):
-            save_weights(weights, scratch / f"{part}.safetensors")
-        files = {
-            "best": store.put(scratch / "best.safetensors", "best.safetensors"),
-            "last": store.put(scratch / "last.safetensors", "last.safetensors"),
-            "history": store.put(json.dumps(trained.history).encode(), "history.json"),
-        }
-        for epoch, weights in trained.snapshots.items():
-            save_weights(weights, scratch / f"epoch-{epoch}.safetensors")
-            files[f"epoch-{epoch}"] = store.put(scratch / f"epoch-{epoch}.safetensors", f"epoch-{epoch}.safetensors")
+        if ranks > 1:
+            fit_by_torchrun(work, ranks, outcome)
+        else:
+            _fit_here(work, outcome)
+    done = read_outcome(outcome)
     manifest = work.manifest(
-        files=files,
-        metrics={
-            "best_epoch": trained.best_epoch,
-            "forward": trained.forward,
-            "backward": trained.backward,
-            "restarts": trained.restarts,
-        },
-        timings={"seconds": trained.seconds},
+        files={role: store.put(outcome / name, name) for role, name in done["files"].items()},
+        metrics=done["metrics"],
+        timings={"seconds": done["seconds"]},
     )
     shutil.rmtree(folder, ignore_errors=True)  # the result holds all that the checkpoint was kept for
     return manifest
+
+
+def ranks_of(work: Work) -> int:
+    """How many processes share the training."""
+    return int(work.settings["objective"]["training"].get("ranks", 1))
+
+
+def _fit_here(work: Work, outcome: Path) -> None:
+    from robust.ranks import ALONE
+
+    trained = fit(work, ALONE, work.context["device"], reporter(work.label), stopping.requested)
+    outcome.mkdir(parents=True, exist_ok=True)
+    write_outcome(trained, outcome)
 
 
 def threads() -> int:
@@ -99,7 +85,12 @@ def train_works(study: Study, data: Manifest, home: Home) -> dict[str, Work]:
             reads={"train": digests["train"], "select": digests["select"], **_other_sets(objective)},
             roots=modules_behind(model, objective, study.dataset),
             numerics=Numerics.of(device, objective.training.precision),
-            context={"dataset": study.dataset.settings(), "device": device, "threads": threads()},
+            context={
+                "dataset": study.dataset.settings(),
+                "device": device,
+                "threads": threads(),
+                "ranks": objective.training.ranks,
+            },
             home=home,
         )
     return works

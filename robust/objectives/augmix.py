@@ -35,6 +35,11 @@ class AugMix(Objective):
     alpha: float = Field(default=1.0, gt=0, description="of the Dirichlet and Beta distributions")
     strength: float = Field(default=0.3, gt=0, le=1, description="largest level; severity 3 of 10 in the paper")
 
+    @property
+    def whole_batch(self) -> str:
+        """Why ranks cannot share its batches."""
+        return "the operations are drawn for all of it at once"
+
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
         """Both terms; terms: accuracy on the images, cross-entropy, disagreement (Jensen-Shannon, nats)."""
         draws = draws_of(batch, self.name)

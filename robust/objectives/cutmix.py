@@ -30,6 +30,11 @@ class CutMix(Objective):
     alpha: float = Field(default=1.0, gt=0, description="of the Beta distribution of the share that is kept")
     share: float = Field(default=0.5, ge=0, le=1, description="probability that a batch is mixed; 0.5 on CIFAR-10")
 
+    @property
+    def whole_batch(self) -> str:
+        """Why ranks cannot share its batches."""
+        return "the images of a batch are cut into each other"
+
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
         """Cross-entropy against both labels; terms: weighted accuracy, share of pixels kept."""
         draws = draws_of(batch, self.name)

@@ -35,6 +35,11 @@ class DeepEnsembleTraining(Objective):
 
     member: Member = Field(default=Standard(), description="the objective of each member")
 
+    @property
+    def whole_batch(self) -> str:
+        """The member's."""
+        return self.member.whole_batch
+
     def start(self, classifier: Classifier, images: Tensor, seed: int) -> State:
         """The members' states, by number."""
         alone = members_of(classifier)

@@ -108,6 +108,11 @@ class JEM(Objective):
             parts = [fresh(state, part, draws, buffer.shape[1:]) for part in owners.split(500)]
             state["buffer"] = torch.cat(parts)
 
+    @property
+    def whole_batch(self) -> str:
+        """Why ranks cannot share its batches."""
+        return "the chains live in one replay buffer"
+
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
         """Classification, density and penalty of one batch; see the class for the terms."""
         draws = stream(batch.rng.seed, *batch.rng.purpose, "jem", batch.step, device=batch.images.device)

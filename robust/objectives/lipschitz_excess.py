@@ -34,6 +34,11 @@ class LipschitzExcess(Objective):
         default="loss", description="whose constant is priced: the loss or the logits"
     )
 
+    @property
+    def whole_batch(self) -> str:
+        """Why ranks cannot share its batches."""
+        return "the constant is the largest in all of it"
+
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
         """Cross-entropy plus the penalty; terms: accuracy, the batch's constant, cross-entropy, batch size."""
         graph = self.penalty > 0

@@ -45,6 +45,11 @@ class LossBasedLR(MarginTracking):
     largest: float = Field(default=600.0, gt=1, description="batch loss, in units of L(t-1), that ends a try")
     smallest: float = Field(default=1e-50, ge=0, description="a below which nothing is tried any more")
 
+    @property
+    def whole_batch(self) -> str:
+        """Why ranks cannot share its batches."""
+        return "the learning rate follows the loss of all of it"
+
     def start(self, classifier: Classifier, images: Tensor, seed: int) -> State:
         """a(0) = `training.lr`; the weights as they are."""
         own = {"log_growth": 0.0, "log_loss": math.nan, "failed": False, "saved": _copies(classifier), "numbers": {}}

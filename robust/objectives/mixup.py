@@ -25,6 +25,11 @@ class Mixup(Objective):
 
     alpha: float = Field(default=1.0, gt=0, description="of the Beta distribution; small values mix little")
 
+    @property
+    def whole_batch(self) -> str:
+        """Why ranks cannot share its batches."""
+        return "the images of a batch are mixed with each other"
+
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
         """Cross-entropy against both labels; terms: weighted accuracy, the weight of the first image."""
         draws = draws_of(batch, self.name)

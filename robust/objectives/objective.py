@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from robust.classifier import Classifier
@@ -95,6 +95,12 @@ class Training(BaseModel):
         default=0, ge=0, description="times that a diverged training goes back to its last good epoch, with other draws"
     )
     restart_lr: float = Field(default=1.0, gt=0, le=1, description="factor on the learning rate at each restart")
+    ranks: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="processes that share each batch, on a GPU each; the weights differ by the order of summation only",
+    )
 
 
 class Diverged(RuntimeError):  # noqa: N818 - reads as the message it is
@@ -108,6 +114,23 @@ class Objective(Method):
     min_classes: ClassVar[int] = 2
 
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _ranks_can_share_the_batch(self) -> Objective:
+        if self.training.ranks > 1 and self.whole_batch:
+            raise ValueError(
+                f"{self.name}: training.ranks must be 1: ranks see a part of each batch, and {self.whole_batch}"
+            )
+        return self
+
+    @property
+    def whole_batch(self) -> str:
+        """Why a part of a batch is not enough, as a clause; empty where the loss is a mean over samples.
+
+        Empty is a promise: with the same state and `rng`, the mean of the losses of two parts, weighted by their
+        samples, is the loss of the batch, and no draw or state depends on which samples stand in it together.
+        """
+        return ""
 
     @abstractmethod
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:

@@ -47,6 +47,11 @@ class OutlierExposure(Objective):
         pixels, _, _ = found.batch(slice(0, min(self.pool, len(found))))
         return {"outliers": (pixels * 255).round().to(torch.uint8)}
 
+    @property
+    def whole_batch(self) -> str:
+        """Why ranks cannot share its batches."""
+        return "the outliers are drawn for all of it at once"
+
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
         """Both terms; terms: accuracy, cross-entropy, the outliers' loss (log K when confident about none)."""
         rows = draws_of(batch, self.name).integers(len(state["outliers"]), size=len(batch.images))

@@ -67,6 +67,11 @@ class TisODE(Objective):
             raise ValueError(f"window must be two rising times from 0 on, such as [1, 2], got [{low:g}, {high:g}]")
         return self
 
+    @property
+    def whole_batch(self) -> str:
+        """The base's."""
+        return self.base.whole_batch
+
     def start(self, classifier: Classifier, images: Tensor, seed: int) -> State:
         """The base's state.
 

@@ -39,6 +39,11 @@ class Tulip(J2):
     )
     at: Literal["moved", "images"] = Field(default="moved", description="where the gradient is taken")
 
+    @property
+    def whole_batch(self) -> str:
+        """Why ranks cannot share its batches."""
+        return "the penalty is on the largest gradient in all of it"
+
     def loss(self, classifier: Classifier, batch: Batch, state: State) -> Loss:
         """J2 plus the penalty; terms: accuracy, largest and mean loss gradient (per sample), batch size."""
         moved = self.moved(classifier, batch.images, batch.labels)
