@@ -225,7 +225,8 @@ def main(show: Callable[[str], None] = print) -> int:
     )
     samples = (options := parser.parse_args()).samples
     record = on_record(samples) if options.net else {"rows": [], "inputs": {}}
-    rows, expectations = [], {}
+    rows: list[dict[str, Any]] = []
+    expectations: dict[str, str] = {}
     for name, figures in FIGURES.items():
         if options.net and name not in options.net:
             rows += [old for old in record["rows"] if old["network"] == name]
