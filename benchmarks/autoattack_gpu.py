@@ -208,7 +208,7 @@ def compare(classifier: Classifier, images: Tensor, labels: Tensor, args: argpar
 def surroundings() -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *("DIR" if Path(word).is_absolute() else word for word in sys.argv)]),
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -30,6 +30,16 @@ def published(report: dict) -> dict:
     return kept
 
 
+def text_of(content: dict) -> str:
+    """JSON with one row of a table on a line, so that a change of a number is a change of a line."""
+    parts = []
+    for key, value in content.items():
+        rows = value if isinstance(value, list) and value else None
+        lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows or [])
+        parts.append(f'"{key}": ' + (f"[\n  {lines}\n ]" if rows else json.dumps(value, ensure_ascii=False)))
+    return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
@@ -38,7 +48,7 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for study in args.studies:
         report = json.loads((args.home / "reports" / study / "report.json").read_text(encoding="utf-8"))
-        content = json.dumps(published(report), indent=1, ensure_ascii=False).encode() + b"\n"
+        content = text_of(published(report)).encode()
         write_atomically(RESULTS / f"{study}.json", content)
         print(f"{study}: {len(content):,} bytes, {len(report['claims'])} claims")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-INPUT = ("StudyError", "DatasetError", "UnknownMethod", "HomeError", "InputError", "DeviceError", "ForeignError")
+INPUT = (
+    "StudyError", "DatasetError", "UnknownMethod", "HomeError", "InputError", "DeviceError", "SettingError",
+    "ForeignError",
+)  # fmt: skip
 ASKED = ("UnknownName", "NotComparable", "GateError")  # of promote, watch, replay and compare
 
 

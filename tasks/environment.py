@@ -32,6 +32,29 @@ _URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _NAMED_SECRET = re.compile(r"(?i)([\w.-]*(?:password|passwd|secret|token|api[_-]?key|credential)[\w.-]*)([=:\s]+)(\S+)")
 
 
+class SettingError(ValueError):
+    """A variable of the environment that nobody can read; the message names it and what it takes."""
+
+
+def number(name: str, default: float, least: float = 0.0, whole: bool = False) -> float:
+    """The number that a variable holds; the default where it is unset or empty.
+
+    Raises:
+        SettingError: if it is no number, not whole where it must be, or below `least`.
+    """
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        found = float(text)
+    except ValueError:
+        found = float("nan")
+    if not (least <= found < float("inf")) or (whole and found % 1):
+        kind = "a whole number" if whole else "a number"
+        raise SettingError(f"{name}={text}: use {kind} of at least {least:g}, or leave it out for {default:g}")
+    return found
+
+
 def redact(text: str) -> str:
     """Mask what looks like a credential: `user:password@` in an address, the value of anything named like a secret."""
     return _NAMED_SECRET.sub(r"\1\2***", _URL_CREDENTIALS.sub("***@", text))

@@ -6,7 +6,6 @@ Both ways lead through here: the task that trains by itself, and each rank of a 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -44,17 +43,11 @@ def fit(work: Work, ranks: Ranks, device: str, listener: Listener, stop: Callabl
         folder=checkpoints_of(work),
         device=device,
         threads=context["threads"],
-        checkpoint_seconds=checkpoint_seconds(),
+        checkpoint_seconds=context.get("checkpoint_seconds", 60.0),
         listener=listener,
         stop=stop,
         ranks=ranks,
     )
-
-
-def checkpoint_seconds() -> float:
-    """Seconds between two checkpoints, and so what a kill costs at most: ROBUST_CHECKPOINT_SECONDS, else 60."""
-    given = os.environ.get("ROBUST_CHECKPOINT_SECONDS", "")
-    return float(given) if given.replace(".", "", 1).isdigit() else 60.0
 
 
 def write_outcome(trained: Trained, folder: Path) -> None:

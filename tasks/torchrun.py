@@ -125,8 +125,8 @@ def _explain(work: Work, folder: Path, asked: bool) -> None:
 
     told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("failure-*.json"))]
     kinds = {"Interrupted": Interrupted, "TrainingError": TrainingError}
-    for failure in told:
-        raise kinds.get(failure["kind"], RankError)(failure["message"])
+    if told:
+        raise kinds.get(told[0]["kind"], RankError)(told[0]["message"])
     if asked:
         raise Interrupted("stopped before the ranks could save; the last checkpoint is kept")
     log = (folder / LOG).read_text(encoding="utf-8", errors="replace")

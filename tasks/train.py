@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from tasks import stopping
 from tasks.cache import Numerics, Work, cached_task
 from tasks.code import modules_behind
+from tasks.environment import number
 from tasks.fit import checkpoints_of, fit, read_outcome, write_outcome
 from tasks.home import Home
 from tasks.manifest import Manifest
@@ -63,8 +63,7 @@ def threads() -> int:
     The bytes then do not depend on the machine's core count, and two threads that wait for each other on a busy machine
     are many times slower than one.
     """
-    given = os.environ.get("ROBUST_THREADS", "")
-    return int(given) if given.isdigit() and int(given) > 0 else 1
+    return int(number("ROBUST_THREADS", 1, least=1, whole=True))
 
 
 def train_works(study: Study, data: Manifest, home: Home) -> dict[str, Work]:
@@ -90,6 +89,7 @@ def train_works(study: Study, data: Manifest, home: Home) -> dict[str, Work]:
                 "device": device,
                 "threads": threads(),
                 "ranks": objective.training.ranks,
+                "checkpoint_seconds": number("ROBUST_CHECKPOINT_SECONDS", 60),
             },
             home=home,
         )

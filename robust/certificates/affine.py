@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
+from robust.certificates.bounds import bare
 from robust.certificates.boxes import Unsupported, sum_error
-from robust.classifier import Classifier, Metered
+from robust.classifier import Classifier
 
 Map = Callable[[Tensor], Tensor]
 Shape = tuple[int, ...]
@@ -56,12 +57,7 @@ def steps_of(classifier: Classifier, shape: Shape) -> list[Step]:
         Unsupported: for a layer that is none of those in `READERS`, a convolution that pads with something other than
             zeros, BatchNorm or dropout in train mode, or a random classifier; the message names it.
     """
-    while type(classifier) is Metered:
-        classifier = classifier.inner
-    if type(classifier) is not Classifier or classifier.random:
-        raise Unsupported(f"backward bounds need a plain deterministic classifier, not {type(classifier).__name__}")
-    if classifier.dtype not in (torch.float32, torch.float64):
-        raise Unsupported(f"backward bounds need float32 or float64, not {classifier.dtype}")
+    classifier = bare(classifier, classifier.dtype)
     steps: list[Step] = []
     _read(classifier, "", steps, shape, torch.zeros((), dtype=classifier.dtype, device=classifier.device))
     return steps

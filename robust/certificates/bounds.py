@@ -14,7 +14,23 @@ from robust.certificates.boxes import Box, Unsupported, sum_error
 from robust.classifier import Classifier, Metered
 from robust.threat import TOLERANCE
 
-__all__ = ["Unsupported", "logit_box", "margin_bounds", "proven", "reproduces"]
+__all__ = ["Unsupported", "bare", "logit_box", "margin_bounds", "proven", "reproduces"]
+
+
+def bare(classifier: Classifier, dtype: torch.dtype) -> Classifier:
+    """The classifier without its meters, if bounds can describe it in this precision.
+
+    Raises:
+        Unsupported: for a random classifier, one that is more than a module behind a normalisation, and for other
+            precisions than float32 and float64.
+    """
+    while type(classifier) is Metered:
+        classifier = classifier.inner
+    if type(classifier) is not Classifier or classifier.random:
+        raise Unsupported(f"bounds need a plain deterministic classifier, not {type(classifier).__name__}")
+    if dtype not in (torch.float32, torch.float64):
+        raise Unsupported(f"bounds need float32 or float64, not {dtype}")
+    return classifier
 
 
 def images_around(classifier: Classifier, images: Tensor, radius: float | Tensor) -> Box:
@@ -36,12 +52,7 @@ def logit_box(classifier: Classifier, images: Tensor, radius: float | Tensor) ->
         Unsupported: for an operation without a rule, a layer in train mode that mixes or draws, a random classifier
             or one that is more than a module behind a normalisation.
     """
-    while type(classifier) is Metered:
-        classifier = classifier.inner
-    if type(classifier) is not Classifier or classifier.random:
-        raise Unsupported(f"interval bounds need a plain deterministic classifier, not {type(classifier).__name__}")
-    if images.dtype not in (torch.float32, torch.float64):
-        raise Unsupported(f"interval bounds need float32 or float64, not {images.dtype}")
+    classifier = bare(classifier, images.dtype)
     start = images_around(classifier, images, radius)
     try:
         found = classifier.module(start)

@@ -24,6 +24,7 @@ class AccuracyGap(Compared):
 
     name = "accuracy-gap"
     family = "comparison"
+    source = "Efron 1979, Annals of Statistics 7(1); Welch 1947, Biometrika 34"
 
     better: Groups = Field(min_length=1, description="the groups that are claimed to be more accurate")
     than: Groups = Field(min_length=1, description="the groups that they are compared with")

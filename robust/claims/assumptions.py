@@ -23,6 +23,7 @@ class Assumptions(Weighed):
 
     name = "assumptions"
     family = "theory"
+    source = "Lyu & Li 2020, arXiv 1906.05890, section 3"
 
     groups: Groups = Field(min_length=1, description="the groups whose networks are to meet the conditions")
     quantities: tuple[Quantity, ...] = Field(min_length=1, description="the conditions, each a quantity of 1 or 0")

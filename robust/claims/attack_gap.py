@@ -26,6 +26,7 @@ class AttackGap(Weighed):
 
     name = "attack-gap"
     family = "protocol"
+    source = "Efron 1979, Annals of Statistics 7(1); Student 1908, Biometrika 6"
 
     groups: Groups = Field(min_length=1, description="the groups that were attacked both ways")
     weak: Evaluations = Field(description="the weak attack, or several: their worst case")

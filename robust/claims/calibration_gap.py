@@ -22,6 +22,7 @@ class CalibrationGap(Weighed):
 
     name = "calibration-gap"
     family = "calibration"
+    source = "Welch 1947, Biometrika 34; Student 1908, Biometrika 6"
 
     groups: Groups = Field(min_length=1, description="the groups that are claimed to be well calibrated")
     than: MaybeGroup = Field(default=None, description="the group that they are compared with")

@@ -29,6 +29,7 @@ class Correlation(Weighed):
 
     name = "correlation"
     family = "association"
+    source = "Spearman 1904, American Journal of Psychology 15"
 
     groups: Groups = Field(min_length=1, description="the groups whose networks give the points")
     x: Quantity = Field(description="the first quantity")

@@ -25,6 +25,7 @@ class Cost(Compared):
 
     name = "cost"
     family = "cost"
+    source = "Efron 1979, Annals of Statistics 7(1); Welch 1947, Biometrika 34"
 
     group: Group = Field(description="the group that costs more")
     than: Group = Field(description="the group that it is compared with")

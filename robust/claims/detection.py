@@ -24,6 +24,7 @@ class Detection(Weighed):
 
     name = "detection"
     family = "detection"
+    source = "Welch 1947, Biometrika 34; Student 1908, Biometrika 6"
 
     groups: Groups = Field(min_length=1, description="the groups whose score is judged")
     score: str = Field(description="the detector's label")

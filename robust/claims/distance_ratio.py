@@ -27,6 +27,7 @@ class DistanceRatio(Compared):
 
     name = "distance-ratio"
     family = "comparison"
+    source = "Efron 1979, Annals of Statistics 7(1); Welch 1947, Biometrika 34"
 
     group: Group = Field(description="the group that is claimed to be farther from its errors")
     over: Group = Field(description="the group that it is compared with")

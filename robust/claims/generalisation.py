@@ -25,6 +25,7 @@ class Generalisation(Compared):
 
     name = "generalisation"
     family = "comparison"
+    source = "Efron 1979, Annals of Statistics 7(1); Welch 1947, Biometrika 34"
 
     trained: Groups = Field(min_length=1, description="the groups trained against an attack")
     baseline: Groups = Field(min_length=1, description="the same networks trained without it: one for all, or one each")

@@ -24,6 +24,7 @@ class MeasuredBound(Weighed):
 
     name = "measured"
     family = "bound"
+    source = "Student 1908, Biometrika 6"
 
     groups: Groups = Field(min_length=1, description="the groups whose networks were measured")
     quantity: Quantity = Field(description="the quantity: its name, or name, diagnostic, of, at, epoch, under")

@@ -28,6 +28,7 @@ class MeasuredRatio(Weighed):
 
     name = "measured-ratio"
     family = "comparison"
+    source = "Student 1908, Biometrika 6"
 
     group: Group = Field(description="the group whose quantity is above the line")
     over: Group = Field(description="the group whose quantity is below the line; may be the same")

@@ -24,6 +24,7 @@ class Monotone(Weighed):
 
     name = "monotone"
     family = "course"
+    source = "Lyu & Li 2020, arXiv 1906.05890, theorem 4.1"
 
     groups: Groups = Field(min_length=1, description="the groups whose networks were followed")
     quantity: Quantity = Field(description="the quantity that is claimed to be monotone")

@@ -32,6 +32,10 @@ class Order(Compared):
 
     name = "order"
     family = "comparison"
+    source = (
+        "McNemar 1947, Psychometrika 12; Wilcoxon 1945, Biometrics Bulletin 1; "
+        "Holm 1979, Scandinavian Journal of Statistics 6"
+    )
 
     groups: Groups = Field(min_length=2, description="the groups, the least robust first")
     under: Evaluations = Field(description="evaluations; of several, the worst case of each sample")

@@ -12,6 +12,7 @@ class Untested(Claim):
 
     name = "untested"
     family = "scope"
+    source = "the questions of the founding documents"
 
     reason: str = Field(min_length=1, max_length=400, description="why, in one sentence")
 

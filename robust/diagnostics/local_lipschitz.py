@@ -31,7 +31,6 @@ class LocalLipschitz(Diagnostic):
     samples: int = Field(default=500, ge=1, description="images looked at, of train and of test each")
     radius: float = Field(default=0.1, ge=0, description="l2 radius around an image, in [0,1] image units")
     draws: int = Field(default=4, ge=0, description="random points in it, beside the image itself")
-    iterations: int = Field(default=200, ge=1, description="power iteration: steps at most")
 
     def measure(self, subject: Subject) -> Measured:
         """Rows and the figure lipschitz-gradients."""
@@ -61,7 +60,7 @@ class LocalLipschitz(Diagnostic):
                     shares = torch.arange(1, len(ordered) + 1) / len(ordered)
                     series.append({"label": f"{split}, epoch {epoch}", "x": ordered.tolist(), "y": shares.tolist(),
                                    "mark": "steps"})  # fmt: skip
-                constants = layer_constants(classifier, images[0], self.iterations)
+                constants = layer_constants(classifier, images[0])
             rows += [
                 {
                     "quantity": "layer constant",

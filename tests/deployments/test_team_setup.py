@@ -35,8 +35,6 @@ shard: 20
 PASSWORD = "correct-horse-battery"  # of servers that live for a minute, on loopback
 ROBUST = [sys.executable, "-c", "from flows.cli import main; main()"]
 
-pytestmark = pytest.mark.soak  # minutes of two databases, a store and two servers
-
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:

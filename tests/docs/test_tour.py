@@ -18,7 +18,7 @@ def typed(command: str, folder: Path, environment: dict[str, str]) -> str:
         start_new_session=True,
     )  # fmt: skip
     try:
-        out, err = process.communicate(timeout=500)
+        out, err = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate()

@@ -77,7 +77,7 @@ def test_a_full_store_stops_the_run_and_space_lets_it_go_on(command):
     assert statuses(command)["FINISHED"] >= 2
 
 
-def test_a_home_that_takes_no_more_is_said(command):
+def test_a_home_that_takes_no_more_is_said_and_room_lets_it_go_on(command):
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # less than any database
 
@@ -87,12 +87,19 @@ def test_a_home_that_takes_no_more_is_said(command):
     )  # fmt: skip
     assert process.returncode == 1, process.stderr
     assert_clear(process.stderr, str(command.home))
+    command.run("run", "tiny.yaml")
 
 
 @pytest.mark.parametrize("home", ["/proc/robust", "/dev/null/robust"])
 def test_a_home_that_cannot_be_written_is_named(command, home):
     _, err = command.run("run", "tiny.yaml", "--home", home, code=2)
     assert_clear(err, home, "cannot be written", "ROBUST_HOME")
+
+
+@pytest.mark.parametrize(("variable", "text"), [("ROBUST_THREADS", "two"), ("ROBUST_CHECKPOINT_SECONDS", "soon")])
+def test_a_setting_that_cannot_be_read_is_named(command, variable, text):
+    _, err = command.run("run", "tiny.yaml", code=2, **{variable: text})
+    assert_clear(err, f"{variable}={text}", "leave it out")
 
 
 def test_a_loss_that_is_no_number_ends_the_run_by_name(command):
