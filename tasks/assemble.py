@@ -19,6 +19,7 @@ from robust.attacks.attack import Attack
 from robust.corruptions.corruption import Corruption
 from robust.corruptions.sequence_frame import SequenceFrame
 from robust.diagnostics.masking import Diagnosis
+from robust.diagnostics.verdict import strength
 from robust.method import fraction_text
 from tasks.certify import certificate_rows
 from tasks.claims import claim_rows, evidence_of
@@ -137,15 +138,23 @@ def description(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _evaluation(entry: EvaluationEntry) -> dict[str, Any]:
-    label, method, after = entry.label, entry.method, entry.after
+def described(label: str, method: Attack | Corruption) -> dict[str, Any]:
+    """What the report needs to know of an evaluation, whatever it is."""
     threat = method.threat if isinstance(method, Attack) else None
-    plain = {k: v for k, v in method.settings().items() if k not in ("name", "threat")}
     return {
         "label": label,
         "name": method.name,
         "norm": threat.norm if threat else None,
         "eps": fraction_text(threat.eps) if threat and threat.eps is not None else None,
+        "strength": strength(method) if isinstance(method, Attack) else None,
+    }
+
+
+def _evaluation(entry: EvaluationEntry) -> dict[str, Any]:
+    label, method, after = entry.label, entry.method, entry.after
+    plain = {k: v for k, v in method.settings().items() if k not in ("name", "threat")}
+    return {
+        **described(label, method),
         "severity": method.severity if isinstance(method, Corruption) and method.name != "clean" else None,
         **({"sequence": method.sequence, "frame": method.frame} if isinstance(method, SequenceFrame) else {}),
         "after": None if after is None else f"{after.name} {after.severity}",

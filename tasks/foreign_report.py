@@ -14,7 +14,7 @@ from robust import ledger
 from robust.attacks.attack import Attack
 from robust.diagnostics.masking import Diagnosis, contradictions
 from robust.diagnostics.verdict import Check, attached, decide, ledger_checks
-from robust.method import fraction_text
+from tasks.assemble import described
 from tasks.manifest import Manifest
 from tasks.store import Store
 
@@ -117,7 +117,7 @@ def description(found: Findings) -> dict[str, Any]:
             {"id": found.model, "model": found.model, "objective": "", "seed": subject.request.seed,
              "sha256": subject.identity, "form": subject.form, "input": found.examination.preparation.described()}
         ],
-        "evaluations": [_evaluation(label, method) for label, method in found.evaluations.items()],
+        "evaluations": [described(label, method) for label, method in found.evaluations.items()],
     }  # fmt: skip
 
 
@@ -129,7 +129,8 @@ def answer(report: Mapping[str, Any], ledger_path: Path) -> dict[str, Any]:
     rows = report["evaluations"]
     clean = next(row for row in rows if row["name"] == "clean")
     attacks = [row for row in rows if row["norm"]]
-    worst = min([*report["worst_case"], *attacks], key=lambda row: (row["accuracy"], -SEVERITY.index(row["verdict"])))
+    worst = min(report["worst_case"] or attacks, key=lambda row: (row["accuracy"], -SEVERITY.index(row["verdict"])))
+    worst = min([worst, *attacks], key=lambda row: row["accuracy"])  # an attack without a size may leave less
     stopped = any(row.get("check") == STOPPED for row in report["evidence"])
     return {
         "clean_accuracy": clean["accuracy"],
@@ -144,16 +145,6 @@ def answer(report: Mapping[str, Any], ledger_path: Path) -> dict[str, Any]:
         "seconds": round(sum(row["seconds"] for row in report["volatile"].get("seconds", [])), 3),
         "ledger": str(ledger_path),
         **({"stopped_early": stopped} if report["settings"].get("until") else {}),
-    }
-
-
-def _evaluation(label: str, method: Evaluation) -> dict[str, Any]:
-    threat = method.threat if isinstance(method, Attack) else None
-    return {
-        "label": label,
-        "name": method.name,
-        "norm": threat.norm if threat else None,
-        "eps": fraction_text(threat.eps) if threat and threat.eps is not None else None,
     }
 
 

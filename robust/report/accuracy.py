@@ -52,15 +52,31 @@ class Outcomes:
         return samples, np.logical_and.reduce(outcomes, axis=0)
 
     def verdict(self, model: str, label: str) -> tuple[Verdict, list[str]]:
-        """The verdict given; without one an attack is suspect, and a worst case as suspect as its worst member."""
+        """The verdict given; without one an attack is suspect, and a worst case as suspect as its worst member.
+
+        The doubt that an attack is too weak is settled where an iterated gradient attack of the same threat is trusted
+        and leaves no more right: the worst case then rests on that one.
+        """
         if (model, label) in self.verdicts:
             return self.verdicts[model, label]
         if label in self.members:
-            found = [(self.verdict(*key), key[1]) for key in self.present(model, label)]
+            members = self.present(model, label)
+            found = [(self.verdict(*key), key[1]) for key in members if not self._settled(key, members)]
             worst = worst_of(verdict for (verdict, _), _ in found)
             reasons = [f"{name}: {reason}" for (verdict, rs), name in found if verdict == worst for reason in rs]
             return worst, list(dict.fromkeys(reasons))
         return ("suspect", [UNCHECKED]) if self.plan.by_label[label]["norm"] else ("trusted", [])
+
+    def _settled(self, doubted: Key, members: Sequence[Key]) -> bool:
+        """Whether a trusted gradient attack left no more right, on shared samples, than a doubted one."""
+        if self.verdict(*doubted)[0] == "trusted":
+            return False
+        for key in members:
+            if self.plan.by_label[key[1]].get("strength") == "gradient" and self.verdict(*key)[0] == "trusted":
+                _, (left, doubtful) = align(self.cells, [key, doubted])
+                if len(left) and left.sum() <= doubtful.sum():
+                    return True
+        return False
 
 
 def worst_of(verdicts: Iterable[Verdict]) -> Verdict:

@@ -1,5 +1,6 @@
 """report.json: pinned keys, numbers that agree with the ledger, and studies that have little in them."""
 
+import copy
 import json
 import time
 
@@ -63,6 +64,32 @@ def test_verdicts_are_shown_as_given_and_doubt_spreads_to_the_worst_case(report)
     assert verdicts["linear.standard.0", "worst-case linf 1/8"]["reasons"][0].startswith("fgsm-1-8: noise")
     assert verdicts["linear.standard.1", "worst-case linf 1/8"]["verdict"] == "trusted"
     assert verdicts["linear.standard.0", "clean"]["verdict"] == "trusted"
+
+
+def worst(inputs, verdicts, strengths):
+    study = copy.deepcopy(inputs["study"])
+    for row in study["evaluations"]:
+        row["strength"] = strengths.get(row["label"])
+    found = build(study, inputs["rows"], verdicts=verdicts)["worst_case"]
+    return next(r for r in found if (r["model"], r["label"]) == ("linear.standard.0", "worst-case linf 1/8"))
+
+
+def test_a_trusted_gradient_attack_that_leaves_no_more_settles_the_doubt_about_a_weaker_one(inputs):
+    def given(fgsm, pgd):
+        names = {"fgsm-1-8": fgsm, "pgd-1-8": pgd}
+        return [
+            {"model": "linear.standard.0", "evaluation": label, "verdict": verdict, "reasons": ["weak"]}
+            for label, verdict in names.items()
+        ]
+
+    steps = {"fgsm-1-8": "single step", "pgd-1-8": "gradient"}
+    assert worst(inputs, given("suspect", "trusted"), steps)["verdict"] == "trusted"
+    assert worst(inputs, given("broken", "trusted"), steps)["verdict"] == "trusted"
+    # the weaker attack's word settles nothing, nor that of one without a gradient, nor that of nobody known
+    assert worst(inputs, given("trusted", "suspect"), steps)["reasons"] == ["pgd-1-8: weak"]
+    assert worst(inputs, given("trusted", "broken"), {**steps, "fgsm-1-8": "gradient"})["verdict"] == "broken"
+    assert worst(inputs, given("suspect", "trusted"), {**steps, "pgd-1-8": "no gradient"})["verdict"] == "suspect"
+    assert worst(inputs, given("suspect", "trusted"), {})["verdict"] == "suspect"
 
 
 def test_no_number_without_checks_is_trusted(inputs):
