@@ -149,6 +149,8 @@ TESTED: dict[str, dict[str, str]] = {
         **_all(OWN_LOSS, "j1", "j2", "jp", "tulip", "lipschitz-excess", "label-smoothing", "mixup", "cutmix", "cutout"),
         **_all(OWN_LOSS, "augmix", "logit-norm", "outlier-exposure"),
         "deep-ensemble": ENSEMBLE,
+        "robust-conformal-training": "objectives/test_robust_conformal_training.py::"
+        "test_with_the_transform_its_sets_are_half_of_what_noise_training_has_without",
     },
     "corruption": {
         **_all(OWN + "test_corruptions_cost_the_accuracy_they_should", *CORRUPTIONS),

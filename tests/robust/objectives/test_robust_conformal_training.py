@@ -7,8 +7,14 @@ from scipy.special import expit, softmax
 from scipy.stats import norm
 
 from robust.calibration.conformal import set_summary
-from robust.calibration.robust_conformal_training import rct_loss
+from robust.calibration.rscp_plus import RSCPPlus
 from robust.calibration.rscp_plus_ptt import RSCPPlusPTT
+from robust.datasets.digits import Digits
+from robust.models.mlp import MLP
+from robust.objectives.objective import Training
+from robust.objectives.robust_conformal_training import RobustConformalTraining, rct_loss
+from robust.randomness import Randomness
+from robust.training import train
 
 
 def test_value_by_hand():
@@ -50,6 +56,34 @@ def test_training_shrinks_robust_sets():
     after = sets(weight.detach())
     assert after["size"] < 0.7 * before["size"]
     assert after["coverage"] >= 0.9
+
+
+def test_with_the_transform_its_sets_are_half_of_what_noise_training_has_without():
+    spec = Digits(train=900, select=100, calibrate=300)
+    parts = {split: spec.load(split).batch(slice(None)) for split in ("calibrate", "test")}
+
+    def sets(pretraining, method):
+        objective = RobustConformalTraining(
+            eps="1/4", pretraining=pretraining, training=Training(epochs=16, batch_size=150, lr=5e-3)
+        )
+        trained = train(MLP(hidden=(64,)), objective, spec.load("train"), spec.load("select"), device="cpu", threads=1)
+        with trained.classifier.frozen() as classifier:
+            noisy = {
+                split: method.noisy_logits(classifier, images, Randomness.of(0, ids, split))
+                for split, (images, _, ids) in parts.items()
+            }
+        fitted = method.fit(noisy["calibrate"], parts["calibrate"][1])
+        return set_summary(method.sets(noisy["test"], fitted), parts["test"][1])
+
+    plain = sets(1.0, RSCPPlus(eps="1/4", beta=0.01))
+    both = sets(0.5, RSCPPlusPTT(eps="1/4", beta=0.01))
+    assert both["size"] <= 0.5 * plain["size"]
+    assert both["coverage"] >= 0.9
+
+
+def test_ranks_cannot_share_its_batches():
+    with pytest.raises(ValueError, match="one half of it sets the threshold"):
+        RobustConformalTraining(training=Training(ranks=2))
 
 
 def test_certain_logits_have_a_finite_gradient_and_bad_shapes_are_refused():
