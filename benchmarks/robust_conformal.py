@@ -47,10 +47,10 @@ class Smoothed(nn.Module):
 
 def attacked(classifier: Classifier, images: Tensor, labels: Tensor, ids: Tensor, eps: Fraction) -> Tensor:
     """Images [N,C,H,W] at the end of 20 steps up the smoothed cross-entropy, also where the class has changed."""
-    smoothed = Classifier(Smoothed(classifier, images.shape[1:]), num_classes=10).eval()
-    attack = PGD(threat=ThreatModel(norm="l2", eps=eps), steps=20)
+    smoothed = Classifier(Smoothed(classifier, images.shape[1:]), num_classes=10).eval().requires_grad_(False)
+    attack = PGD(threat=ThreatModel(norm="l2", eps=eps), steps=20, early_stop=False)
     found = [
-        attack.run(smoothed, images[part], labels[part], Randomness.of(0, ids[part], "pgd")).images
+        attack.perturb(smoothed, images[part], labels[part], Randomness.of(0, ids[part], "pgd"))
         for part in torch.arange(len(images)).split(CHUNK)
     ]
     return torch.cat(found)
