@@ -92,7 +92,8 @@ def false_alarms(dataset: str, seeds: int, eps: Fraction, epochs: int, only: str
                     worst[check.check] = check
             print(
                 f"{dataset:<7} {kind:<15} {architecture:<10} seed {seed:<2} clean {clean:.3f} "
-                f"{found.forward:6.0f} forward {found.backward:6.0f} backward {time.process_time() - began:6.1f} s  {failed or 'trusted'}",
+                f"{found.forward:6.0f} forward {found.backward:6.0f} backward "
+                f"{time.process_time() - began:6.1f} s  {failed or 'trusted'}",
                 flush=True,
             )
     return alarms
