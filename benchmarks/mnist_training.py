@@ -11,7 +11,7 @@ import sys
 from robust.attacks.pgd import PGD
 from robust.datasets.dataset import DatasetError
 from robust.evaluation import evaluate
-from robust.study import load
+from robust.study_file import load
 from robust.training import train
 
 EXPECTED = {"standard": "clean >= 0.985, PGD-40 <= 0.05", "pgd-at": "clean >= 0.95, PGD-40 >= 0.80"}

@@ -22,7 +22,7 @@ def bare(spec, home: Home) -> float:
     """Seconds of the study's tasks alone."""
 
     from robust.corruptions.clean import Clean
-    from robust.study import EvaluationEntry
+    from robust.study_entries import EvaluationEntry
     from tasks.calibrate import calibrate, calibrate_work
     from tasks.detect import detect, detect_work
     from tasks.diagnose import diagnose, diagnose_work
@@ -73,7 +73,7 @@ def main() -> None:
 
         with embedded_server(home):
             from flows.study import study
-            from robust.study import load
+            from robust.study_file import load
 
             spec = load(given.study, given.size)
             print(f"imports and server's start   {time.perf_counter() - started:7.1f} s (not counted)")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from prefect import flow, task
 
-from robust.study import loads
+from robust.study_file import loads
 from tasks.assemble import Outcome, ledger_of
 from tasks.evaluate import evaluate, evaluate_works
 from tasks.home import Home

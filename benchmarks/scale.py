@@ -50,7 +50,7 @@ def fill(path: Path, home: Path) -> int:
     from tasks.home import Home, activate
 
     place = activate(Home.at(home))
-    from robust.study import load
+    from robust.study_file import load
     from tasks.evaluate import evaluate_works
     from tasks.networks import Built
     from tasks.prepare import prepare, prepare_work

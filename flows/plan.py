@@ -29,7 +29,7 @@ def plan_study(
     """
     files = study_files([study])
     place = activate(Home(home))
-    from robust.study import load
+    from robust.study_file import load
 
     specs = [load(file, cast("Size", size), changes, seeds) for file in files]
     return [step for spec in specs for step in _steps(spec, place)]
@@ -79,7 +79,7 @@ def _steps(study: Study, home: Home) -> Iterator[Step]:
 def _judging(study: Study, built: Built, networks: Mapping[str, Built], data: Manifest, home: Home) -> Iterator[Step]:
     """All steps behind one finished training, in the order of the flow."""
     from robust.corruptions.clean import Clean
-    from robust.study import EvaluationEntry
+    from robust.study_entries import EvaluationEntry
     from tasks.calibrate import calibrate, calibrate_work
     from tasks.certify import certify, certify_works
     from tasks.conformal import conformal, conformal_works

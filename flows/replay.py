@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 
 from flows.study import run_study
-from robust.study import validate
+from robust.study_file import validate
 from tasks.home import Home
 
 

@@ -32,7 +32,7 @@ def _report_json(study: str, size: str, home: Home) -> Path:
         return path / "report.json"
     name = study
     if path.suffix in (".yaml", ".yml"):
-        from robust.study import load
+        from robust.study_file import load
 
         name = load(path, size).title  # type: ignore[arg-type]
     elif size != "cpu":

@@ -37,7 +37,7 @@ def run_studies(
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     server = begin(place)  # its start and our imports take seconds each: let them overlap
     try:
-        from robust.study import load
+        from robust.study_file import load
 
         specs = [load(path, cast("Any", size), changes, seeds) for path in files]
         with server, stopping.on_signals():

@@ -10,7 +10,9 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from robust.corruptions.clean import Clean
-from robust.study import EvaluationEntry, Study, load
+from robust.study import Study
+from robust.study_entries import EvaluationEntry
+from robust.study_file import load
 from tasks.announce import publish
 from tasks.assemble import (
     Outcome,

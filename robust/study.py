@@ -1,181 +1,40 @@
-"""Study: the whole specification of an experiment, validated before anything runs.
+"""Study: the whole specification of an experiment, checked as a whole before anything runs.
 
-A study file is YAML. Its sizes (`smoke`, `cpu`, `full`) are presets of one file: mappings laid over it, where a
-mapping over a list changes the entries of that label. Every error names the file, the line, the field and what would
-be right.
+What it lists is in `robust.study_entries`, how a YAML file becomes one in `robust.study_file`.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from robust.attacks.attack import Attack
-from robust.calibration.calibrator import Calibrator, SetPredictor, SmoothedSetPredictor
-from robust.certificates.certificate import Certificate
-from robust.claims.claim import Claim
 from robust.claims.evidence import references
-from robust.corruptions.corruption import Corruption
 from robust.corruptions.suites import suite
 from robust.datasets.dataset import DatasetSpec
-from robust.defences.defence import Defence
 from robust.detection.attacked import ScoreAttack
-from robust.detection.detector import Detector, ImageDetector
-from robust.diagnostics.diagnostic import Diagnostic
-from robust.method import LABEL, Method
-from robust.models.model import Model
-from robust.objectives.objective import Objective
-from robust.registry import create
-from robust.spelling import meant
-from robust.yamltree import Lines, StudyError, deep_merge, parse, read, set_value
+from robust.method import LABEL
+from robust.study_entries import (
+    CalibratorEntry,
+    CertificateEntry,
+    ClaimEntry,
+    DefenceEntry,
+    DetectorEntry,
+    DiagnosticEntry,
+    EvaluationEntry,
+    ModelEntry,
+    ObjectiveEntry,
+    OodEntry,
+    ReportSettings,
+    method_of,
+)
 
 Size = Literal["smoke", "cpu", "full"]
 MAX_SEED = 2**53 - 1  # the largest integer that JSON readers and the servers' databases keep exact
-
-
-def _method(*kinds: str) -> BeforeValidator:
-    """Reads `pgd` or `{name: pgd, steps: 40}` as the method of that name."""
-
-    def read_method(value: Any) -> Method:
-        return create(kinds, value)
-
-    return BeforeValidator(read_method, json_schema_input_type=dict[str, Any] | str)
-
-
-class On(BaseModel):
-    """Which part of a study an entry is for: everything, unless it says less."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    networks: tuple[str, ...] = Field(
-        default=(),
-        description="patterns of groups `model.objective` or `model.objective+defence`, as 'tisode.*'; all when empty",
-    )
-    samples: int | None = Field(default=None, ge=1, description="first samples of the test split; all when empty")
-
-    def covers(self, group: str) -> bool:
-        """Whether the entry is for this group of networks."""
-        return not self.networks or any(fnmatchcase(group, pattern) for pattern in self.networks)
-
-
-class _Named(BaseModel):
-    """A method in a study, with the label that tables show (default: its name)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    selective: ClassVar[tuple[str, ...]] = ()  # the fields of `on` that this kind of entry understands
-
-    label: str = Field(pattern=LABEL, max_length=60)
-    method: Method
-    on: On = On()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _label_beside_the_settings(cls, data: Any) -> Any:
-        if isinstance(data, cls) or (isinstance(data, dict) and "method" in data):
-            return data
-        if isinstance(data, Method):
-            return {"label": data.name, "method": data}
-        if isinstance(data, str):
-            data = {"name": data}
-        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
-            raise PydanticCustomError("method", "expected a name, or a mapping with the key 'name'")
-        own = [field for field in cls.model_fields if field not in ("label", "method")]
-        settings = {k: v for k, v in data.items() if k not in ("label", *own)}
-        return {
-            "label": data.get("label", data["name"]),
-            "method": settings,
-            **{field: data[field] for field in own if field in data},
-        }
-
-    @model_validator(mode="after")
-    def _on_is_understood(self) -> _Named:
-        for part in self.on.model_fields_set - set(self.selective):
-            raise PydanticCustomError("on", f"{self.label}: on.{part} has no meaning here; remove it")
-        return self
-
-    def settings(self) -> dict[str, Any]:
-        """The entry as a study file would say it, with every default of the method spelled out."""
-        on = {k: v for k, v in self.on.model_dump(mode="json").items() if v}
-        return {"label": self.label, **self.method.settings(), **({"on": on} if on else {})}
-
-
-class ModelEntry(_Named):
-    """An architecture of the study."""
-
-    method: Annotated[Model, _method("model")]
-
-
-class ObjectiveEntry(_Named):
-    """A training objective of the study; `on.networks` limits the architectures that it trains."""
-
-    selective = ("networks",)
-    method: Annotated[Objective, _method("objective")]
-
-
-class EvaluationEntry(_Named):
-    """An evaluation of the study: an attack, or a corruption (`clean` is one)."""
-
-    selective = ("networks", "samples")
-    method: Annotated[Attack | Corruption, _method("attack", "corruption")]
-    after: Annotated[Corruption, _method("corruption")] | None = Field(
-        default=None, description="a corruption that the images have been through before: a shift, then an attack"
-    )
-
-    def settings(self) -> dict[str, Any]:
-        """As every entry's, with the corruption that comes first."""
-        return super().settings() | ({} if self.after is None else {"after": self.after.settings()})
-
-
-class CalibratorEntry(_Named):
-    """A calibrator of the study; `on` limits those that need logits under noise, which cost hundreds of passes."""
-
-    selective = ("networks", "samples")
-    method: Annotated[Calibrator | SetPredictor | SmoothedSetPredictor, _method("calibrator")]
-
-
-class DetectorEntry(_Named):
-    """A detection score of the study."""
-
-    method: Annotated[Detector | ImageDetector, _method("detector")]
-
-
-class CertificateEntry(_Named):
-    """A certificate of the study."""
-
-    method: Annotated[Certificate, _method("certificate")]
-
-
-class OodEntry(_Named):
-    """A dataset that the detectors are to tell from the study's own."""
-
-    method: Annotated[DatasetSpec, _method("dataset")]
-
-
-class DefenceEntry(_Named):
-    """A test-time defence of the study: each network that it is for is judged with and without it."""
-
-    selective = ("networks",)
-    method: Annotated[Defence, _method("defence")]
-
-
-class DiagnosticEntry(_Named):
-    """A measurement of the study's networks."""
-
-    selective = ("networks",)
-    method: Annotated[Diagnostic, _method("diagnostic")]
-
-
-class ClaimEntry(_Named):
-    """A claim that the study puts to the test."""
-
-    method: Annotated[Claim, _method("claim")]
 
 
 class Network(NamedTuple):
@@ -198,22 +57,6 @@ class Network(NamedTuple):
         return f"{self.model.label}.{self.objective.label}.{self.seed}"
 
 
-class ReportSettings(BaseModel):
-    """What the report shows beyond the tables."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    title: str = Field(default="", max_length=200)
-    examples: int = Field(default=8, ge=0, le=64, description="attacked images shown for each attack")
-    pdf: bool = False
-    base: str = Field(default="", max_length=120, description="group that mCE is relative to; the first when empty")
-    paper_figures: tuple[str, ...] = Field(default=(), description="ids of the published figures that are drawn again")
-    published: tuple[dict[str, Any], ...] = Field(
-        default=(), description="published numbers: table, row, column, published, group, evaluation, strong, source"
-    )
-    not_run: tuple[dict[str, str], ...] = Field(default=(), description="figure or series, and the reason it is absent")
-
-
 class Study(BaseModel):
     """One experiment: models x objectives x seeds, each judged by every evaluation."""
 
@@ -221,7 +64,7 @@ class Study(BaseModel):
 
     name: str = Field(pattern=LABEL, max_length=60)
     size: Size = "cpu"
-    dataset: Annotated[DatasetSpec, _method("dataset")]
+    dataset: Annotated[DatasetSpec, method_of("dataset")]
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     objectives: tuple[ObjectiveEntry, ...] = Field(min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...] = Field(default=(0,), min_length=1)
@@ -379,117 +222,3 @@ def _suite(entry: dict[str, Any]) -> list[dict[str, Any]]:
     except (ValueError, TypeError) as error:
         raise PydanticCustomError("suite", f"evaluations: {error}") from None
     return [{**each, **({"on": entry["on"]} if "on" in entry else {})} for each in found]
-
-
-def load(
-    path: str | Path, size: Size = "cpu", changes: Sequence[str] = (), seeds: Sequence[int] | None = None
-) -> Study:
-    """Read, resolve and validate a study file.
-
-    Args:
-        path: the YAML file.
-        size: which preset of `sizes` to lay over it.
-        changes: assignments such as `dataset.train=500` or `objectives.pgd-at.training.epochs=2`; a list entry is
-            named by its label or position.
-        seeds: replaces the study's seeds.
-
-    Raises:
-        StudyError: naming file, line, field and remedy for everything that is wrong.
-    """
-    path = Path(path)
-    tree = read(path)
-    presets = tree.value.pop("sizes", None) if isinstance(tree.value, dict) else None
-    if presets is not None:
-        unknown = set(presets.value) - set(get_args(Size)) if isinstance(presets.value, dict) else {"not a mapping"}
-        if unknown:
-            names = ", ".join(sorted(map(str, unknown)))
-            raise StudyError([f"{path}:{presets.line}: sizes: {names} is no size; use smoke, cpu, full"])
-        if size in presets.value:
-            preset = presets.value[size]
-            if not isinstance(preset.value, dict):
-                raise StudyError(
-                    [f"{path}:{preset.line}: sizes.{size}: expected a mapping of what differs in this size"]
-                )
-            tree = deep_merge(tree, preset, str(path))
-    for change in changes:
-        tree = set_value(tree, change)
-    if seeds is not None:
-        tree = set_value(tree, f"seeds={list(seeds)}")
-    tree = set_value(tree, f"size={size}")
-    data, lines = tree.plain()
-    return validate(data, str(path), lines)
-
-
-def loads(text: str, size: Size = "cpu") -> Study:
-    """A study from YAML text, without presets."""
-    data, lines = parse(text, "<text>").plain()
-    return validate({**data, "size": size} if isinstance(data, dict) else data, "<text>", lines)
-
-
-def validate(data: Any, source: str, lines: Lines | None = None) -> Study:
-    """A `Study` from plain data; errors are collected and located.
-
-    Raises:
-        StudyError: one message for each thing that is wrong.
-    """
-    try:
-        return Study.model_validate(data)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        # a list whose entries are wrong is reported as too short as well: once is enough
-        wrong = {e["loc"][:1] for e in found if e["type"] != "too_short"}
-        told = [e for e in found if e["type"] != "too_short" or e["loc"] not in wrong]
-        raise StudyError([_message(e, source, lines or {}, data) for e in told]) from None
-
-
-def _message(error: Any, source: str, lines: Lines, data: Any) -> str:
-    loc = [part for part in error["loc"] if part not in ("method",)]
-    line = next((lines[tuple(loc[:n])] for n in range(len(loc), -1, -1) if tuple(loc[:n]) in lines), 1)
-    field = ".".join(str(part) for part in loc) or "study"
-    text = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        near = meant(loc, data, list(Study.model_fields))
-        text = f"there is no field {loc[-1]!r} here; {near or 'robust show KIND NAME prints the fields of a method'}"
-    elif error["type"] == "missing":
-        text = f"the field {loc[-1]!r} is missing; add it"
-    else:
-        text = f"{text} (got {_short(error.get('input'))})" if not isinstance(error.get("input"), dict) else text
-    return f"{source}:{line}: {field}: {text}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of a study file, with one alternative for each registered method."""
-    from robust.registry import entries, find
-
-    base = Study.model_json_schema()
-    kinds = {
-        "ModelEntry": ("model",), "ObjectiveEntry": ("objective",), "EvaluationEntry": ("attack", "corruption"),
-        "CalibratorEntry": ("calibrator",), "DetectorEntry": ("detector",), "CertificateEntry": ("certificate",),
-        "OodEntry": ("dataset",), "DefenceEntry": ("defence",), "DiagnosticEntry": ("diagnostic",),
-        "ClaimEntry": ("claim",),
-    }  # fmt: skip
-    for definition, slots in kinds.items():
-        base["$defs"][definition] = {"oneOf": [_method_schema(find(e.kind, e.name)) for k in slots for e in entries(k)]}
-    base["properties"]["dataset"] = {"oneOf": [_method_schema(find("dataset", e.name)) for e in entries("dataset")]}
-    base["properties"]["sizes"] = {"type": "object", "propertyNames": {"enum": list(get_args(Size))}}
-    base["properties"].pop("size")
-    return base
-
-
-def _method_schema(method: type[Method]) -> dict[str, Any]:
-    found = method.model_json_schema()
-    found["properties"] = {
-        "name": {"const": method.name},
-        "label": {"type": "string", "pattern": LABEL},
-        "on": On.model_json_schema(),
-        **found.get("properties", {}),
-    }
-    found["required"] = ["name"]
-    found["title"] = method.name
-    found["description"] = (method.__doc__ or "").strip().split("\n")[0]
-    return found

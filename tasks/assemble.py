@@ -31,7 +31,8 @@ from tasks.store import Store
 from tasks.work import Work
 
 if TYPE_CHECKING:
-    from robust.study import EvaluationEntry, Study
+    from robust.study import Study
+    from robust.study_entries import EvaluationEntry
 
 
 @dataclass

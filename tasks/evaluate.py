@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from robust.corruptions.corruption import Corruption
     from robust.datasets.dataset import Split
     from robust.evaluation import Evaluation
-    from robust.study import EvaluationEntry, Study
+    from robust.study import Study
+    from robust.study_entries import EvaluationEntry
 
 
 @cached_task("evaluate", version=1, roots=("robust.evaluation",))

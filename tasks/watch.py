@@ -17,7 +17,8 @@ import pyarrow as pa
 from robust import ledger
 from robust.drops import Drop, drops
 from robust.pairing import Judged
-from robust.study import Network, Study, validate
+from robust.study import Network, Study
+from robust.study_file import validate
 from tasks.cache import Work
 from tasks.evaluate import evaluate_works
 from tasks.home import Home

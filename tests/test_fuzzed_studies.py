@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from robust.study import load
+from robust.study_file import load
 from robust.yamltree import StudyError
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").rglob("*.yaml"))

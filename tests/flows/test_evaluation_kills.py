@@ -18,7 +18,7 @@ SCRIPT = """
 import os, random, signal, sys, time
 from pathlib import Path
 from robust import ledger
-from robust.study import loads
+from robust.study_file import loads
 from tasks.assemble import Outcome, ledger_of
 from tasks.evaluate import evaluate, evaluate_works
 from tasks.home import Home

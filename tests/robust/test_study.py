@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from robust.study import Study, load, loads, schema
+from robust.study import Study
+from robust.study_file import load, loads, schema
 from robust.yamltree import MAX_BYTES, StudyError
 
 STUDY = """\

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robust.study import loads
+from robust.study_file import loads
 from robust.yamltree import StudyError
 
 HEAD = """\

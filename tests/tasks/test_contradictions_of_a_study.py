@@ -6,7 +6,8 @@ import pytest
 from flows.outcomes import exit_code
 from robust import ledger
 from robust.certificates.contradiction import Contradiction
-from robust.study import StudyError, loads
+from robust.study_file import loads
+from robust.yamltree import StudyError
 from tasks.assemble import Outcome, refuse_contradictions
 from tasks.certify import certificate_rows
 from tasks.home import Home

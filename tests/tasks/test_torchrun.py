@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from robust.study import loads
+from robust.study_file import loads
 from robust.trained import Interrupted
 from tasks import stopping
 from tasks.home import Home
