@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robust.attacks.auto_pgd import AutoPGD
 from robust.attacks.survivors import Survivors
-from robust.attacks.targets import dlr_or_margin_targeted, likely_targets
+from robust.attacks.targets import dlr_or_margin_targeted, passes_towards_each, towards_each
 from robust.classifier import Classifier
 from robust.randomness import Randomness
 
@@ -29,17 +29,9 @@ class APGDT(AutoPGD):
     targets: int = Field(default=9, ge=1, description="wrong classes to aim at, likeliest first")
 
     def perturb(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Tensor:
-        """See `FixedBudget.perturb`; the start towards the t-th class is drawn from rng.fork("target", t)."""
+        """See `FixedBudget.perturb` and `towards_each`."""
         survivors = Survivors(classifier, images, labels, rng)
-        if not len(survivors):
-            return survivors.best
-        targets = likely_targets(classifier, images, labels, self.targets)
-        for rank in range(targets.shape[1]):
-            for restart in range(self.restarts):
-                if len(survivors):
-                    start = survivors.rng.fork("target", rank).fork("restart", restart)
-                    self.climb(survivors, start, targets[survivors.rows, rank])
-        return survivors.best
+        return towards_each(classifier, survivors, self.targets, self.restarts, self.climb)
 
     def objective(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         """Targeted DLR, or the targeted margin below 4 classes, [n]."""
@@ -47,6 +39,4 @@ class APGDT(AutoPGD):
 
     def passes(self, num_classes: int) -> tuple[int, int]:
         """A run for each target, and one forward pass to choose them."""
-        forward, backward = super().passes(num_classes)
-        runs = min(self.targets, num_classes - 1)
-        return (1 + runs * forward, runs * backward)
+        return passes_towards_each(self.targets, num_classes, super().passes(num_classes))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robust.attacks.pgd import PGD
 from robust.attacks.survivors import Survivors
-from robust.attacks.targets import likely_targets, margin_targeted
+from robust.attacks.targets import margin_targeted, passes_towards_each, towards_each
 from robust.classifier import Classifier
 from robust.randomness import Randomness
 
@@ -29,17 +29,9 @@ class MultiTargeted(PGD):
     targets: int = Field(default=9, ge=1, description="wrong classes to aim at, likeliest first")
 
     def perturb(self, classifier: Classifier, images: Tensor, labels: Tensor, rng: Randomness) -> Tensor:
-        """See `FixedBudget.perturb`; starts are drawn from rng.fork("target", t, "restart", r)."""
+        """See `FixedBudget.perturb` and `towards_each`."""
         survivors = Survivors(classifier, images, labels, rng)
-        if not len(survivors):
-            return survivors.best
-        targets = likely_targets(classifier, images, labels, self.targets)
-        for rank in range(targets.shape[1]):
-            for restart in range(self.restarts):
-                if len(survivors):
-                    start = survivors.rng.fork("target", rank, "restart", restart)
-                    self._climb(survivors, start, targets[survivors.rows, rank])
-        return survivors.best
+        return towards_each(classifier, survivors, self.targets, self.restarts, self._climb)
 
     def objective(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         """Margin of the target over the label, [n]; the field `loss` plays no part."""
@@ -47,6 +39,4 @@ class MultiTargeted(PGD):
 
     def passes(self, num_classes: int) -> tuple[int, int]:
         """A run for each target, and one forward pass to choose them."""
-        forward, backward = super().passes(num_classes)
-        runs = min(self.targets, num_classes - 1)
-        return (1 + runs * forward, runs * backward)
+        return passes_towards_each(self.targets, num_classes, super().passes(num_classes))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from robust.claims.claim import Evidence, Judgement, Verdict
 from robust.claims.evidence import Evaluations, Groups, attack_words, paired, passes, right
-from robust.claims.weighed import Compared, Finding, joint, tempered, told, weakest
+from robust.claims.weighed import Compared, Finding, summed_up, tempered
 from robust.claims.words import between_points, counted, percent, points
 from robust.seeds import Difference, difference
 
@@ -41,18 +41,12 @@ class AccuracyGap(Compared):
             for second in self.than:
                 a, b = paired(tables[first], tables[second])
                 findings.append(self._finding(first, second, difference(a, b), (a.mean(), b.mean()), a.shape[1]))
-        least = weakest(findings)
-        judgement = Judgement(
-            verdict=joint(findings),
-            reason=told(findings),
-            effect=least.effect,
-            low=least.low,
-            high=least.high,
+        judgement = summed_up(
+            findings,
             unit="points",
             attack=attack_words(evidence, self.under),
             seeds=min(len(table) for table in tables.values()),
             cost=passes(evidence, groups, self.under),
-            rows=[finding.row for finding in findings],
         )
         return tempered(judgement, evidence, groups, self.under)
 

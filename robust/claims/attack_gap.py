@@ -9,7 +9,7 @@ from pydantic import Field
 from robust.claims.accuracy_gap import beyond
 from robust.claims.claim import Evidence, Judgement
 from robust.claims.evidence import Absent, Evaluations, Groups, attack_words, paired, passes, right
-from robust.claims.weighed import Finding, Weighed, joint, tempered, told, weakest
+from robust.claims.weighed import Finding, Weighed, summed_up, tempered
 from robust.claims.words import between_points, counted, percent
 from robust.seeds import t_interval
 from robust.statistics import paired_bootstrap
@@ -36,18 +36,12 @@ class AttackGap(Weighed):
     def weigh(self, evidence: Evidence) -> Judgement:
         """The gap of the group where it is smallest, in points."""
         findings = [self._of(evidence, group) for group in self.groups]
-        least = weakest(findings)
-        judgement = Judgement(
-            verdict=joint(findings),
-            reason=told(findings),
-            effect=least.effect,
-            low=least.low,
-            high=least.high,
+        judgement = summed_up(
+            findings,
             unit="points",
             attack=f"{attack_words(evidence, self.weak)} against {attack_words(evidence, self.strong)}",
             seeds=min(finding.row["seeds"] for finding in findings),
             cost=passes(evidence, self.groups, (*self.weak, *self.strong)),
-            rows=[finding.row for finding in findings],
         )
         return tempered(judgement, evidence, self.groups, self.strong)
 

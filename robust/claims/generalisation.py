@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 from robust.claims.accuracy_gap import beyond
 from robust.claims.claim import Evidence, Judgement
 from robust.claims.evidence import Evaluations, Groups, attack_words, paired, passes, right
-from robust.claims.weighed import Compared, Finding, joint, tempered, told, weakest
+from robust.claims.weighed import Compared, Finding, summed_up, tempered
 from robust.claims.words import between_points, points
 from robust.seeds import difference
 
@@ -49,20 +50,15 @@ class Generalisation(Compared):
             for label in dict.fromkeys([*self.seen, *self.unseen])
         }
         findings = [finding for label in self.unseen for finding in cells[label]]
-        least = weakest(findings)
-        judgement = Judgement(
-            verdict=joint(findings),
-            reason=told(findings),
-            effect=least.effect,
-            low=least.low,
-            high=least.high,
+        judgement = summed_up(
+            findings,
             unit="points",
             attack=attack_words(evidence, self.unseen),
             seeds=min(finding.row["seeds"] for finding in findings),
             cost=passes(evidence, groups, self.unseen),
-            rows=[finding.row for row in cells.values() for finding in row],
         )
-        return tempered(judgement, evidence, groups, self.unseen)
+        rows = [finding.row for row in cells.values() for finding in row]
+        return tempered(replace(judgement, rows=rows), evidence, groups, self.unseen)
 
     def _cell(self, evidence: Evidence, group: str, baseline: str, label: str) -> Finding:
         tables = [right(evidence, name, [label]) for name in (group, baseline)]

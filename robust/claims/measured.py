@@ -10,7 +10,7 @@ from robust.claims.bounds import bound_words, judged, limit, mean_of, over_seeds
 from robust.claims.claim import Evidence, Judgement
 from robust.claims.evidence import Groups, attack_words, passes
 from robust.claims.quantity import Quantity
-from robust.claims.weighed import Finding, Weighed, joint, tempered, told
+from robust.claims.weighed import Finding, Weighed, summed_up, tempered, told
 from robust.statistics import Interval
 
 
@@ -48,17 +48,14 @@ class MeasuredBound(Weighed):
             findings.append(self._finding(group, mean_of(values.tolist()), values.tolist()))
         critical = min(findings, key=self._room)
         under = self.quantity.under
-        judgement = Judgement(
-            verdict=joint(findings),
+        judgement = summed_up(
+            findings,
             reason=f"Claimed is {self.quantity} {bound_words(self.at_least, self.at_most)}: {told(findings)}",
-            effect=critical.effect,
-            low=critical.low,
-            high=critical.high,
+            critical=critical,
             unit=self.unit,
             attack=attack_words(evidence, under) or None,
             seeds=min(seeds),
             cost=passes(evidence, self.groups, under) if under else None,
-            rows=[finding.row for finding in findings],
         )
         return tempered(judgement, evidence, self.groups, under) if under else judgement
 

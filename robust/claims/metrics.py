@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from robust.claims.accuracy_gap import beyond
 from robust.claims.bounds import bound_words, gap_of, judged, limit, mean_of, over_seeds
 from robust.claims.claim import Judgement
-from robust.claims.weighed import Finding, joint, told, weakest
+from robust.claims.weighed import Finding, summed_up, told, weakest
 from robust.claims.words import between, number
 
 
@@ -66,14 +66,4 @@ def against_others(
 def _judgement(
     findings: Sequence[Finding], critical: Finding, reason: str, metric: str, what: str, seeds: int
 ) -> Judgement:
-    return Judgement(
-        verdict=joint(findings),
-        reason=reason,
-        effect=critical.effect,
-        low=critical.low,
-        high=critical.high,
-        unit=metric.upper(),
-        attack=what,
-        seeds=seeds,
-        rows=[finding.row for finding in findings],
-    )
+    return summed_up(findings, reason=reason, critical=critical, unit=metric.upper(), attack=what, seeds=seeds)

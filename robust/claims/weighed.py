@@ -103,6 +103,37 @@ def told(findings: Sequence[Finding], most: int = 3) -> str:
     return "; ".join(texts[:most]) + more + "."
 
 
+def summed_up(
+    findings: Sequence[Finding],
+    *,
+    unit: str,
+    attack: str | None,
+    seeds: int,
+    cost: float | None = None,
+    reason: str = "",
+    critical: Finding | None = None,
+) -> Judgement:
+    """One judgement of several comparisons: its effect and interval are those of the critical one.
+
+    Args:
+        reason: what stands for the sentence of all comparisons (`told`).
+        critical: the comparison that the claim rests on; the one with the least effect when None.
+    """
+    least = critical or weakest(findings)
+    return Judgement(
+        verdict=joint(findings),
+        reason=reason or told(findings),
+        effect=least.effect,
+        low=least.low,
+        high=least.high,
+        unit=unit,
+        attack=attack,
+        seeds=seeds,
+        cost=cost,
+        rows=[finding.row for finding in findings],
+    )
+
+
 def tempered(judgement: Judgement, evidence: Evidence, groups: Iterable[str], under: Sequence[str]) -> Judgement:
     """`holds` becomes `partly` where an attack that it rests on is not trusted; the reason names it either way."""
     found = doubts(evidence, groups, under)
