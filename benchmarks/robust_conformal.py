@@ -1,6 +1,7 @@
 """Robust conformal sets on MNIST: coverage under attack and set sizes of LAC, RSCP+, RSCP+ with PTT, and RCT with both.
 
-Run it as `python benchmarks/robust_conformal.py [test images]` (1000 unless given; MNIST under ROBUST_DATA). Trains one
+Run it as `python benchmarks/robust_conformal.py [test images] [eps ...]` (1000, and 1/4 3/8 1/2, unless given; MNIST
+under ROBUST_DATA). Trains one
 small CNN under noise and one by robust conformal training, calibrates on 2,000 images, attacks the smoothed network by
 PGD in l2 on the true class's probability, averaged over noise, and prints a line for every method and radius.
 """
@@ -27,7 +28,7 @@ from robust.registry import create
 from robust.threat import ThreatModel
 from robust.training import train
 
-EPS, SIGMA = (Fraction(1, 4), Fraction(1, 2)), 0.25
+EPS, SIGMA = ("1/4", "3/8", "1/2"), 0.25
 CHUNK = 250  # images whose noisy copies are judged at once
 
 
@@ -74,12 +75,12 @@ def trained(pretraining: float, eps: Fraction, train_set: Dataset, select_set: D
     return train(start, objective, train_set, select_set, threads=1, device="cpu").classifier.eval()
 
 
-def main(count: int) -> None:
+def main(count: int, radii: list[Fraction]) -> None:
     spec = create("dataset", {"name": "mnist", "train": 10_000, "select": 1000, "calibrate": 2000})
     train_set, select_set, calibrate, test = (spec.load(s) for s in ("train", "select", "calibrate", "test"))
     tuning, (images, labels, ids) = calibrate.batch(slice(0, 2000)), test.batch(slice(0, count))
-    under_noise = trained(1.0, EPS[0], train_set, select_set)
-    for eps in EPS:
+    under_noise = trained(1.0, radii[0], train_set, select_set)
+    for eps in radii:
         conformal = trained(0.5, eps, train_set, select_set)
         plain = RSCPPlus(eps=eps, sigma=SIGMA, beta=0.01)
         bent = RSCPPlusPTT(eps=eps, sigma=SIGMA, beta=0.01)
@@ -108,4 +109,4 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000, [Fraction(text) for text in sys.argv[2:] or EPS])
