@@ -52,7 +52,7 @@ class RobustModel(PythonModel):
         if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
             raise ValueError("images must lie in [0,1]; divide 8-bit images by 255")
         images = images.to(self.classifier.device, self.classifier.dtype)
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = [self.classifier(batch) for batch in images.split(BATCH)]
         return torch.cat(logits).cpu().numpy()
 

@@ -43,7 +43,7 @@ class Square(FixedBudget):
         survivors = Survivors(classifier, images, labels, rng)
         for restart in range(self.restarts):
             if len(survivors):
-                with torch.inference_mode():
+                with torch.no_grad():  # not inference mode: a test-time defence may take gradients of its own
                     self._search(survivors, survivors.rng.fork("restart", restart), restart)
         return survivors.best.clone()
 

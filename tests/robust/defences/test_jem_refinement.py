@@ -13,8 +13,11 @@ from robust.attacks.substitute import Substitute
 from robust.attacks.through import Through
 from robust.classifier import Classifier, Metered
 from robust.defences.jem_refinement import JEMRefinement
+from robust.diagnostics.masking import diagnose
 from robust.energy import log_density, score
 from robust.evaluation import evaluate
+from robust.registry import create
+from robust.threat import ThreatModel
 
 
 def network() -> Classifier:
@@ -133,3 +136,35 @@ def test_every_adaptive_attack_runs_on_it_and_lowers_its_accuracy():
     assert clean > 0.5
     for attack in attacks:
         assert ledger.frame(attack.name)["correct"].mean() < clean - 0.2
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        {"name": "square", "queries": 5},
+        {"name": "nes", "steps": 2, "directions": 4},
+        {"name": "spsa", "steps": 2, "directions": 4},
+        {"name": "random-noise"},
+        {"name": "hopskipjump", "steps": 1, "first_queries": 10, "tries": 5},
+        {"name": "boundary", "steps": 5, "tries": 5},
+    ],
+    ids=lambda settings: settings["name"],
+)
+def test_attacks_without_a_gradient_leave_it_the_gradients_of_its_own_walk(attack):
+    defended = JEMRefinement(steps=1, copies=2).wrap(network())
+    x = images()
+    labels = defended(x).argmax(1)
+    ball = {} if attack["name"] in ("hopskipjump", "boundary") else {"norm": "linf", "eps": "1/10"}
+    judged = evaluate(defended, x, labels, [create("attack", {**attack, **ball})]).frame(attack["name"])
+    assert len(judged) == 4
+
+
+def test_its_validity_can_be_examined():
+    classifier = network()
+    defended = JEMRefinement(steps=1, copies=1, step_size=0.01, input_sigma=0).wrap(classifier)
+    x = images(24)
+    with torch.no_grad():
+        labels = classifier(x).argmax(1)
+    threat = ThreatModel(norm="linf", eps="1/100")
+    found = diagnose(defended, x, labels, torch.arange(24), [threat], 0, samples=24)
+    assert "not beaten by square" in {check.check for check in found.checks}
