@@ -161,7 +161,7 @@ def test_attacks_without_a_gradient_leave_it_the_gradients_of_its_own_walk(attac
 
 def test_its_validity_can_be_examined():
     classifier = network()
-    defended = JEMRefinement(steps=1, copies=1, step_size=0.01, input_sigma=0).wrap(classifier)
+    defended = JEMRefinement(steps=1, copies=1, step_size=0.01, input_sigma=0, sigma=0).wrap(classifier)
     x = images(24)
     with torch.no_grad():
         labels = classifier(x).argmax(1)
