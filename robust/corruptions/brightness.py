@@ -29,5 +29,6 @@ class Brightness(PublishedCorruption):
 def brighter(images: Tensor, amount: float) -> Tensor:
     """[N,C,H,W] with `amount` in [-1,1] added to V; black has no hue and turns grey."""
     value = images.amax(1, keepdim=True)
-    wanted = (value + amount).clamp(0, 1)
-    return torch.where(value > 0, images * (wanted / value.clamp(min=1e-12)), wanted)
+    wanted = (value + amount).clamp_(0, 1)
+    black = value.clone().le_(0).mul_(wanted)
+    return torch.addcmul(black, images, wanted / value.clamp(min=1e-12))

@@ -12,7 +12,7 @@ from robust.randomness import Randomness
 
 
 class Contrast(PublishedCorruption):
-    """c (x - mean) + mean, with the mean of each channel of each image."""
+    """c x + (1 - c) mean, with the mean of each channel of each image."""
 
     name: ClassVar[str] = "contrast"
     family: ClassVar[str] = "light"
@@ -24,5 +24,5 @@ class Contrast(PublishedCorruption):
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:
         """Flatter images [N,C,H,W]."""
         # summed in float64: the order of summation, which depends on the batch, cannot show after rounding
-        mean = images.mean((2, 3), keepdim=True, dtype=torch.float64).to(images.dtype)
-        return (images - mean) * self.constants(images) + mean
+        mean, share = images.mean((2, 3), keepdim=True, dtype=torch.float64), self.constants(images)
+        return torch.add((mean * (1 - share)).to(images.dtype), images, alpha=share)

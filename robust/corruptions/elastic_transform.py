@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from robust.corruptions import draws, filters, warps
@@ -39,10 +40,10 @@ class ElasticTransform(PublishedCorruption):
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:
         """Bent images [N,C,H,W]."""
         alpha, sigma, jitter = (share * min(images.shape[-2:]) for share in self.constants(images))
-        x, y = warps.positions(images, self._maps(images, rng, jitter))
+        x, y = warps.positions(images, self._maps(images, rng, jitter)) if jitter else warps.pixel_grid(images)
         if alpha > 0:
-            field = 2 * draws.uniform(rng.fork("field"), (2, *images.shape[-2:]), images) - 1
-            field = alpha * filters.gaussian_blur(field, sigma, truncate=3.0)
+            field = draws.uniform(rng.fork("field"), (2, *images.shape[-2:]), images).mul_(2).sub_(1)
+            field = filters.gaussian_blur(field, sigma, truncate=3.0).mul_(alpha)
             x, y = x + field[:, 0], y + field[:, 1]
         return warps.read_at(images, x, y, outside="reflection")
 
@@ -52,9 +53,9 @@ class ElasticTransform(PublishedCorruption):
         side = min(images.shape[-2:])
         middle, arm = np.array([images.shape[-1] // 2, images.shape[-2] // 2]), side // 3
         points = middle + arm * np.array([[1, 1], [1, -1], [-1, -1]], dtype=np.float64)
-        moves = rng.fork("affine").uniform((3, 2), -jitter, jitter).double().cpu().numpy()
-        maps = []
-        for move in moves:
-            solved = np.linalg.solve(np.column_stack([points + move, np.ones(3)]), points)
-            maps.append((*solved[:, 0].tolist(), *solved[:, 1].tolist()))
-        return maps
+        moves = jitter * (
+            2 * draws.uniform(rng.fork("affine"), (3, 2), torch.empty(0, dtype=torch.float64)).numpy() - 1
+        )
+        moved = np.concatenate([points + moves, np.ones((len(moves), 3, 1))], axis=2)
+        solved = np.linalg.solve(moved, np.broadcast_to(points, (len(moves), 3, 2)))
+        return [(*x, *y) for x, y in solved.transpose(0, 2, 1).tolist()]

@@ -6,12 +6,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from robust.corruptions import draws, filters
 from robust.corruptions.colour import painted
 from robust.corruptions.pieces import PublishedCorruption
-from robust.corruptions.plasma import plasma, ridges
+from robust.corruptions.plasma import PLASMA_PIECE, plasma, ridges
 from robust.randomness import Randomness
 
 
@@ -31,27 +30,30 @@ class Frost(PublishedCorruption):
     cifar: ClassVar[tuple[tuple[float, float], ...]] = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
     imagenet: ClassVar[tuple[tuple[float, float], ...]] = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
 
+    piece: ClassVar[int] = PLASMA_PIECE
+
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:
         """Frosted images [N,C,H,W]."""
         scene, ice = self.constants(images)
-        return scene * images + ice * self._ice(images, rng)
+        tint = painted((0.88, 1.0, 1.06), images)
+        return torch.addcmul(images * scene, self._ice(images, rng), ice * tint)
 
     @staticmethod
     def _ice(images: Tensor, rng: Randomness) -> Tensor:
-        """Ice [N,C,H,W], mostly between 0.3 and 0.9."""
+        """Ice [N,1,H,W], mostly between 0.3 and 0.9."""
         height, width = images.shape[-2:]
         clouds, map_of_grains = (
             plasma(rng.fork(part), height, width, decay, images) for part, decay in (("clouds", 1.5), ("grains", 1.8))
         )
         rough = draws.normal(rng.fork("rough"), (1, height, width), images)
-        turn = rng.fork("turn").uniform(low=0, high=60).tolist()
+        turn = draws.angles(rng.fork("turn"), low=0, high=60)
         length = max(3, min(height, width) // 20)
-        reach = 2 * length + 1
-        rough = F.pad(rough, (reach,) * 4, mode="circular")  # so that no edge is smeared into the picture
-        brushed = torch.zeros_like(clouds)
-        for k, (low, high) in enumerate(((-1.0, 0.4), (0.4, 0.6), (0.6, 2.0))):
-            along = filters.motion_blur(rough, length, length, [t + 60 * k for t in turn])
-            brushed += along[..., reach:-reach, reach:-reach] * ((map_of_grains >= low) & (map_of_grains < high))
-        veins = ridges(map_of_grains) ** 8
-        grey = 0.36 + 0.4 * clouds + 0.09 * length**0.5 * brushed + 0.15 * veins
-        return grey.clamp(0, 1) * painted((0.88, 1.0, 1.06), images)
+        along = [  # circular, so that no edge is smeared into the picture
+            filters.motion_blur(rough, length, length, [t + 60 * k for t in turn], outside="circular") for k in range(3)
+        ]
+        brushed = along[0]
+        for low, grain in zip((0.4, 0.6), along[1:]):
+            brushed = torch.lerp(brushed, grain, map_of_grains.clone().ge_(low))
+        veins = ridges(map_of_grains).square_().square_().square_()
+        grey = clouds.mul_(0.4).add_(0.36).add_(brushed, alpha=0.09 * length**0.5).add_(veins, alpha=0.15)
+        return grey.clamp_(0, 1)

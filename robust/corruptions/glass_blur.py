@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robust.corruptions import draws, filters
@@ -45,33 +47,32 @@ class GlassBlur(PublishedCorruption):
         sigma, farthest, rounds = self.constants(images)
         blurred = filters.gaussian_blur(images, sigma)
         order = self._order(images, rng, farthest, rounds)
-        shuffled = blurred.flatten(2).gather(2, order[:, None].expand(-1, images.shape[1], -1))
-        return filters.gaussian_blur(shuffled.view(images.shape), sigma)
+        firsts = torch.arange(images.shape[0] * images.shape[1], device=images.device) * order.shape[1]
+        source = firsts.view(*images.shape[:2], 1) + torch.from_numpy(order).to(images.device)[:, None]
+        return filters.gaussian_blur(blurred.flatten().index_select(0, source.flatten()).view(images.shape), sigma)
 
     @staticmethod
-    def _order(images: Tensor, rng: Randomness, farthest: int, rounds: int) -> Tensor:
+    def _order(images: Tensor, rng: Randomness, farthest: int, rounds: int) -> NDArray[np.int64]:
         """Which pixel stands where after all swaps: indices into the flattened image, [N, H*W]."""
-        height, width = images.shape[-2:]
-        numbers = torch.arange(height * width, device=images.device)
-        order, grid = numbers.repeat(len(images), 1), numbers.view(height, width)
+        number, (height, width) = len(images), images.shape[-2:]
+        places = np.arange(number * height * width).reshape(number, height, width)
+        order = places.flatten()  # of the pixels of all images in one line
         for turn in range(rounds):
-            drawn = [draws.levels(rng.fork(axis, turn), (height * width,), images) for axis in ("down", "right")]
+            drawn = [draws.levels(rng.fork(axis, turn), (height, width), images) for axis in ("down", "right")]
             # 16 random bits times the number of offsets, the high part: uniform but for one part in 65,536
-            down, right = (((part.long() * (2 * farthest)) >> 16) - farthest for part in drawn)
-            partner = numbers + down * width + right
-            for group in _groups(grid, farthest):
-                theirs = partner[:, group]
-                mine = order[:, group]
-                order[:, group] = order.gather(1, theirs)
-                order.scatter_(1, theirs, mine)
-        return order
+            down, right = (part.mul_(2 * farthest).bitwise_right_shift_(16).cpu().numpy() - farthest for part in drawn)
+            partners = places + (down * width + right)
+            for group in _groups(height, width, farthest):
+                mine, theirs = places[group].flatten(), partners[group].flatten()
+                order[mine], order[theirs] = order[theirs], order[mine]
+        return order.reshape(number, -1) % (height * width)
 
 
-def _groups(grid: Tensor, farthest: int) -> list[Tensor]:
+def _groups(height: int, width: int, farthest: int) -> list[tuple[slice, slice, slice]]:
     """Pixels whose swaps are independent of each other, group by group: every (2d+1)-th in both directions."""
-    apart, height, width = 2 * farthest + 1, *grid.shape
-    return [
-        grid[top : height - farthest + 1 : apart, left : width - farthest + 1 : apart].flatten()
-        for top in range(farthest, farthest + apart)
-        for left in range(farthest, farthest + apart)
-    ]
+    apart = 2 * farthest + 1
+    down, across = (
+        [slice(first, side - farthest + 1, apart) for first in range(farthest, farthest + apart)]
+        for side in (height, width)
+    )
+    return [(slice(None), top, left) for top in down for left in across]

@@ -24,5 +24,7 @@ class ImpulseNoise(PublishedCorruption):
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:
         """Images [N,C,H,W] with lost values."""
         share = self.constants(images) * draws.LEVELS
-        drawn = draws.levels(rng.fork("impulses"), tuple(images.shape[1:]), images)
-        return images.masked_fill(drawn < share, 1).masked_fill(drawn < share / 2, 0)
+        drawn = draws.levels(rng.fork("impulses"), tuple(images.shape[1:]), images).to(images.dtype)
+        sound = drawn.clone().ge_(share)
+        lit = drawn.ge_(share / 2)  # 1 where the value is sound or salt, 0 where it is pepper
+        return images.minimum(lit).maximum(lit.sub_(sound))

@@ -39,29 +39,58 @@ class JPEGCompression(PublishedCorruption):
 
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:
         """Images [N,C,H,W] as the decoder would return them."""
-        pixels, quality = (images.to(torch.float32) * 255).round(), self.constants(images)
+        pixels, quality = images.to(torch.float32).mul(255).round_(), self.constants(images)
         if images.shape[1] != 3:
-            return _coded(pixels, quality, LUMINANCE).clamp(0, 255).to(images.dtype) / 255
+            return _coded(pixels, quality, LUMINANCE).to(images.dtype) / 255
         height, width = images.shape[-2:]
-        pixels = F.pad(pixels, (0, -width % 16, 0, -height % 16), mode="replicate")
-        luma = luminance(pixels).round()
-        blue, red = ((pixels[:, k : k + 1] - luma) * scale + 128 for k, scale in ((2, 0.5 / 0.886), (0, 0.5 / 0.701)))
-        chroma = F.avg_pool2d(torch.cat([blue, red], dim=1), 2).round()
+        pixels = _completed(pixels, 16)
+        luma = luminance(pixels).round_()
+        grey, red, blue = (_halved(plane) for plane in (luma, pixels[:, :1], pixels[:, 2:]))
+        chroma = torch.cat([(blue - grey).mul_(0.5 / 0.886), (red - grey).mul_(0.5 / 0.701)], dim=1).add_(128).round_()
         luma = _coded(luma, quality, LUMINANCE)[..., :height, :width]
-        chroma = _coded(chroma, quality, CHROMINANCE)[..., : (height + 1) // 2, : (width + 1) // 2] - 128
-        chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
-        blue, red = chroma[..., :height, :width].split(1, dim=1)
-        green = luma - (0.114 * 1.772 / 0.587) * blue - (0.299 * 1.402 / 0.587) * red
-        decoded = torch.cat([luma + 1.402 * red, green, luma + 1.772 * blue], dim=1)
-        return decoded.round_().clamp_(0, 255).to(images.dtype) / 255
+        chroma = _coded(chroma, quality, CHROMINANCE)[..., : (height + 1) // 2, : (width + 1) // 2].sub_(128)
+        blue, red = _doubled(chroma)[..., :height, :width].split(1, dim=1)
+        decoded = torch.empty_like(images, dtype=torch.float32)
+        torch.add(luma, red, alpha=1.402, out=decoded[:, :1])
+        torch.add(luma, blue, alpha=-0.114 * 1.772 / 0.587, out=decoded[:, 1:2])
+        decoded[:, 1:2].add_(red, alpha=-0.299 * 1.402 / 0.587)
+        torch.add(luma, blue, alpha=1.772, out=decoded[:, 2:])
+        return decoded.round_().to(images.dtype).div_(255)
+
+
+def _completed(planes: Tensor, size: int) -> Tensor:
+    """Planes [N,C,H,W] with the last row and column repeated up to whole blocks."""
+    down, right = (-side % size for side in planes.shape[-2:])
+    return F.pad(planes, (0, right, 0, down), mode="replicate") if down or right else planes
+
+
+def _halved(planes: Tensor) -> Tensor:
+    """Means over 2 x 2 pixels."""
+    rows = planes[..., ::2, :] + planes[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]).div_(4)
+
+
+def _doubled(planes: Tensor) -> Tensor:
+    """[N,C,2H,2W], bilinear: each new pixel is 3/4 of the one it lies in and 1/4 of its nearer neighbour."""
+    number, channels, height, width = planes.shape
+    padded = F.pad(planes, (1, 1, 1, 1), mode="replicate")
+    near = padded[..., 1:-1, :] * 0.75
+    tall = near.new_empty(number, channels, height, 2, width + 2)
+    torch.add(near, padded[..., :-2, :], alpha=0.25, out=tall[..., 0, :])
+    torch.add(near, padded[..., 2:, :], alpha=0.25, out=tall[..., 1, :])
+    tall = tall.view(number, channels, 2 * height, width + 2)
+    near = tall[..., 1:-1] * 0.75
+    sides = (torch.add(near, beside, alpha=0.25) for beside in (tall[..., :-2], tall[..., 2:]))
+    # two floats as one complex number: the quickest way to interleave them
+    return torch.view_as_real(torch.complex(*sides)).flatten(3)
 
 
 def _coded(plane: Tensor, quality: int, table: str) -> Tensor:
     """Planes [N,C,H,W] of levels 0..255 after quantisation, as integers."""
     height, width = plane.shape[-2:]
-    padded = F.pad(plane - 128, (0, -width % 8, 0, -height % 8), mode="replicate")
+    padded = _completed(plane, 8)
     down, right = padded.shape[-2] // 8, padded.shape[-1] // 8
-    blocks = padded.view(*plane.shape[:2], down, 8, right, 8).transpose(3, 4).reshape(-1, 64)
+    blocks = padded.view(*plane.shape[:2], down, 8, right, 8).transpose(3, 4).reshape(-1, 64).sub_(128)
     basis, steps = (part.to(plane.device) for part in _transform(quality, table))
     coefficients = (blocks @ basis).div_(steps).round_().mul_(steps)
     blocks = (coefficients @ basis.T).round_().add_(128).clamp_(0, 255)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from robust.corruptions import filters
+from robust.corruptions import draws, filters
 from robust.corruptions.pieces import PublishedCorruption
 from robust.randomness import Randomness
 
@@ -25,5 +25,5 @@ class MotionBlur(PublishedCorruption):
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:
         """Blurred images [N,C,H,W]."""
         radius, sigma = self.constants(images)
-        angles = rng.fork("angle").uniform(low=-45, high=45).tolist()
+        angles = draws.angles(rng.fork("angle"), low=-45, high=45)
         return filters.motion_blur(images, radius, sigma, angles)

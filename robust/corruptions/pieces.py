@@ -12,12 +12,14 @@ from torch import Tensor
 from robust.corruptions.corruption import Corruption
 from robust.randomness import Randomness
 
-PIECE = 2**18  # numbers: 1 MB in float32, so that a piece and its copies stay in the processor's cache
 SMALL = 64  # pixels: sides up to this take the constants of CIFAR-10-C
 
 
 class PiecewiseCorruption(Corruption):
     """Base of corruptions that work on a few images at a time, since nothing they do crosses samples."""
+
+    # numbers: 1 MB in float32, so that a piece and its copies stay in the processor's cache
+    piece: ClassVar[int] = 2**18
 
     severity: int = Field(default=3, ge=1, le=5, description="1 (mild) to 5 (severe)")
 
@@ -27,9 +29,12 @@ class PiecewiseCorruption(Corruption):
             raise ValueError(f"{self.name} takes images [N,C,H,W], got shape {tuple(images.shape)}")
         if not images.numel():
             return images
-        size = max(1, PIECE // images[0].numel()) if images.device.type == "cpu" else len(images)
-        pieces = torch.arange(len(images)).split(size)
-        return torch.cat([self.corrupt(images[p[0] : p[-1] + 1], rng.select(p)).clamp(0, 1) for p in pieces])
+        size = max(1, self.piece // images[0].numel()) if images.device.type == "cpu" else len(images)
+        corrupted = torch.empty_like(images, memory_format=torch.contiguous_format)
+        for k in range(0, len(images), size):
+            few = images[k : k + size]
+            torch.clamp(self.corrupt(few, rng.select(range(k, k + len(few)))), 0, 1, out=corrupted[k : k + size])
+        return corrupted
 
     @abstractmethod
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:

@@ -33,7 +33,8 @@ class Saturate(PublishedCorruption):
         factor, more = self.constants(images)
         value = images.amax(1, keepdim=True)
         chroma = value - images.amin(1, keepdim=True)
-        wanted = (chroma * factor + value * more).minimum(value)  # V times the new saturation
-        coloured = value - (value - images) * (wanted / chroma.clamp(min=1e-12))
-        red = torch.cat([value, value - wanted, value - wanted], dim=1)
-        return torch.where(chroma > 0, coloured, red)
+        wanted = chroma.mul(factor).add_(value, alpha=more).minimum(value)  # V times the new saturation
+        coloured = torch.addcmul(value, value - images, wanted / chroma.clamp(min=1e-12), value=-1)
+        if more:  # greys, whose channels all equal V, turn red
+            coloured[:, 1:] -= chroma.le_(0).mul_(wanted)
+        return coloured

@@ -38,9 +38,8 @@ class ShotNoise(PublishedCorruption):
 
 def photons(images: Tensor, rng: Randomness, white: int) -> Tensor:
     """Poisson(white x) / white for images [N,C,H,W]."""
-    chance = draws.levels(rng, tuple(images.shape[1:]), images) >> (16 - QUANTILE_BITS)
-    light = (images * 255).round().to(torch.int32)
-    index = (light << QUANTILE_BITS) | chance
+    chance = draws.levels(rng, tuple(images.shape[1:]), images).bitwise_right_shift_(16 - QUANTILE_BITS)
+    index = images.mul(255).round_().mul_(2**QUANTILE_BITS).to(torch.int32).add_(chance)
     return _table(white).to(images.device).index_select(0, index.flatten()).view(images.shape).to(images.dtype)
 
 

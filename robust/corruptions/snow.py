@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from robust.corruptions import draws, filters, warps
@@ -43,9 +44,9 @@ class Snow(PublishedCorruption):
         """Snowy images [N,C,H,W]."""
         mean, spread, zoom, threshold, radius, sigma, weight = self.constants(images)
         drawn = draws.normal(rng.fork("flakes"), (1, *images.shape[-2:]), images)
-        flakes = warps.clipped_zoom(mean + spread * drawn, zoom)
-        flakes = flakes.masked_fill(flakes < threshold, 0).clamp(0, 1)
-        angles = rng.fork("angle").uniform(low=-135, high=-45).tolist()
+        flakes = warps.clipped_zoom(drawn.mul_(spread).add_(mean), zoom)
+        flakes = flakes.mul(flakes.clone().ge_(threshold)).clamp_(0, 1)
+        angles = draws.angles(rng.fork("angle"), low=-135, high=-45)
         flakes = filters.motion_blur(flakes, radius, sigma, angles)
-        scene = weight * images + (1 - weight) * (1.5 * luminance(images) + 0.5).maximum(images)
-        return scene + (flakes + flakes.flip(2, 3))
+        white = luminance(images).mul_(1.5).add_(0.5).maximum(images)
+        return torch.add(flakes + flakes.flip(2, 3), white, alpha=1 - weight).add_(images, alpha=weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from robust.corruptions import draws, filters
@@ -47,17 +48,17 @@ class Spatter(PublishedCorruption):
         """Spattered images [N,C,H,W]."""
         mean, spread, sigma, threshold, strength, mud = self.constants(images)
         drawn = draws.normal(rng.fork("liquid"), (1, *images.shape[-2:]), images)
-        liquid = filters.gaussian_blur(mean + spread * drawn, sigma)
-        drops = (liquid > threshold).to(images.dtype)
+        liquid = filters.gaussian_blur(drawn.mul_(spread).add_(mean), sigma)
+        drops = liquid.gt_(threshold)
         if mud:
             cover = filters.gaussian_blur(drops, strength)
             cover = cover.masked_fill(cover < 0.8, 0)
             return images * (1 - cover) + cover * painted(MUD, images)
-        return images + strength * _shade(drops) * painted(WATER, images)
+        return torch.addcmul(images, _shade(drops), strength * painted(WATER, images))
 
 
 def _shade(drops: Tensor) -> Tensor:
     """How bright drops [N,1,H,W] look, in [0,1]: nearly clear, with a bright rim on the side of the light."""
     height = filters.gaussian_blur(drops, 1.0)
     towards = height - height.roll((2, 2), (2, 3))
-    return drops * (0.15 + 0.9 * towards).clamp(0.03, 1)
+    return towards.mul_(0.9).add_(0.15).clamp_(0.03, 1).mul_(drops)

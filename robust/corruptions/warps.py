@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from robust.corruptions.banded import Band
 
 Affine = tuple[float, float, float, float, float, float]  # a, b, c, d, e, f: x' = a x + b y + c, y' = d x + e y + f
 
@@ -26,9 +30,14 @@ def pixel_grid(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def read_at(images: Tensor, x: Tensor, y: Tensor, outside: str = "zeros") -> Tensor:
-    """Bilinear samples of [N,C,H,W] at x, y [N,H,W] in pixels; `outside` is grid_sample's padding mode."""
+    """Bilinear samples of [N,C,H,W] at x, y in pixels, which broadcast to [N,H,W].
+
+    `outside` is grid_sample's padding mode.
+    """
     height, width = images.shape[-2:]
-    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    grid = images.new_empty(len(images), height, width, 2)
+    for k, (line, side) in enumerate(((x, width), (y, height))):
+        grid[..., k] = (2 * line + 1).div_(side).sub_(1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
@@ -51,11 +60,18 @@ def rotation(images: Tensor, radians: float) -> Affine:
 
 def clipped_zoom(images: Tensor, factor: float) -> Tensor:
     """The middle of [N,C,H,W], enlarged by a factor >= 1 to at least the old size and cut back to it."""
-    sides = images.shape[-2:]
-    crop = [math.ceil(side / factor) for side in sides]
-    top, left = ((side - part) // 2 for side, part in zip(sides, crop))
-    size = [max(side, round(part * factor)) for side, part in zip(sides, crop)]
-    middle = images[..., top : top + crop[0], left : left + crop[1]]
-    large = F.interpolate(middle, size=size, mode="bilinear", align_corners=True)
-    top, left = ((big - side) // 2 for big, side in zip(size, sides))
-    return large[..., top : top + sides[0], left : left + sides[1]]
+    down, across = (_zoomed(side, factor, images.dtype, images.device) for side in images.shape[-2:])
+    return down.rows(across.columns(images))
+
+
+@lru_cache(maxsize=128)
+def _zoomed(side: int, factor: float, dtype: torch.dtype, device: torch.device) -> Band:
+    """The enlargement of a line of `side` pixels: bilinear, end pixels kept on the ends."""
+    part = math.ceil(side / factor)
+    large = max(side, round(part * factor))
+    at = (np.arange(side) + (large - side) // 2) * ((part - 1) / max(1, large - 1))
+    low = np.minimum(at.astype(np.int64), max(0, part - 2))
+    matrix, rows, first = np.zeros((side, side)), np.arange(side), (side - part) // 2
+    matrix[rows, first + low] = 1 - (at - low)
+    matrix[rows, np.minimum(first + low + 1, side - 1)] += at - low
+    return Band.of(matrix, torch.empty(0, dtype=dtype, device=device))

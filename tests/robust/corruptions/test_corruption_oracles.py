@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import colorsys
+import hashlib
 import io
 import math
 
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from PIL import Image
 from scipy import ndimage, stats
 
 from robust.corruptions import draws, filters, warps
+from robust.corruptions.banded import Band
 from robust.corruptions.canny_edges import edges
 from robust.corruptions.plasma import plasma
 from robust.corruptions.sequences import NOISES, SEQUENCES, frame, frames
@@ -199,3 +202,31 @@ def test_sequences_change_little_by_little(name):
     assert torch.equal(corruption.apply(image, RNG), film[:, 9])
     with pytest.raises(ValueError, match="no frame 31"):
         frame(name, image, RNG, 31)
+
+
+def test_draws_are_aes_of_the_sample_and_the_position():
+    rng = Randomness.of(3, [7, 2**63 + 5, -1], "noise")
+    drawn = draws.levels(rng, (2, 9), torch.zeros(1))
+    key = hashlib.blake2b(b"3\x1fnoise", digest_size=16).digest()
+    for row, sample in zip(drawn, rng.ids):
+        blocks = b"".join((sample % 2**64).to_bytes(8, "little") + k.to_bytes(8, "little") for k in range(3))
+        expected = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update(blocks)
+        assert row.flatten().tolist() == np.frombuffer(expected, "<u2")[:18].tolist()
+    other = draws.levels(rng.fork("other"), (2, 9), torch.zeros(1))
+    assert not (drawn == other).all(dim=(1, 2)).any()
+    assert len({tuple(row.flatten().tolist()) for row in drawn}) == 3
+
+
+@pytest.mark.parametrize("sides", [(5, 5), (33, 70), (96, 41)])
+def test_a_band_is_the_matrix_and_planes_do_not_feel_each_other(sides):
+    generator = np.random.default_rng(1)
+    matrix = np.triu(np.tril(generator.random((sides[0], sides[1])), 3), -2)
+    images = torch.as_tensor(generator.random((5, 2, sides[1], sides[1])))
+    band = Band.of(matrix, images)
+    np.testing.assert_allclose(band.rows(images).numpy(), matrix @ images.numpy(), atol=1e-12)
+    np.testing.assert_allclose(band.columns(images).numpy(), images.numpy() @ matrix.T, atol=1e-12)
+    single, narrow = images.float(), Band.of(matrix, images.float())
+    for k in range(5):
+        for part in (single[k : k + 1], single[k : k + 1, 1:]):
+            assert torch.equal(narrow.rows(part), narrow.rows(single)[k : k + 1, -part.shape[1] :])
+            assert torch.equal(narrow.columns(part), narrow.columns(single)[k : k + 1, -part.shape[1] :])

@@ -126,7 +126,8 @@ def test_more_severe_is_farther_from_the_clean_image(name, channels, side):
     if name == "saturate" and channels == 1:
         assert torch.equal(applied(name, pictures(2, 1, side)), pictures(2, 1, side))
         return
-    images = pictures(16 if side < 64 else 6, channels, side)
+    # fog of severity 4 is as dense as that of 3, and only on average over its draws a little farther
+    images = pictures(200 if name == "fog" else 16 if side < 64 else 6, channels, side)
     last = 3 if name == "sequence-frame" else 5
     settings = {"sequence": "gaussian-noise", "frame": 4} if name == "sequence-frame" else {}
     away = [float((applied(name, images, s, **settings) - images).abs().mean()) for s in range(1, last + 1)]
