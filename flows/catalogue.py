@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import tempfile
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,17 @@ def catalogue(home: Path, kind: str | None = None) -> list[Row]:
     return [row for row in rows if kind in (None, row["kind"])]
 
 
+def listed(kind: str | None = None) -> list[Row]:
+    """Rows {kind, name, family, source, summary}: what the registry knows without importing a method.
+
+    Raises:
+        UnknownMethod: if there is no such kind.
+    """
+    if kind is not None:
+        registry.check_kind(kind)
+    return [asdict(entry) for entry in registry.entries(kind)]
+
+
 def catalogue_table(rows: list[Row]) -> str:
     """The catalogue for a terminal of 80 columns, by kind and family."""
     lines: list[str] = []
@@ -48,10 +61,31 @@ def catalogue_table(rows: list[Row]) -> str:
                 family = row["family"]
                 lines.append(f"  {family}" if family else "  other")
             room = WIDTH - width - 5
-            lines.append(f"    {row['name']:<{width}} {textwrap.shorten(row['summary'], room, placeholder='…')}")
-            if row["source"]:
-                lines.append(f"    {'':<{width}} {textwrap.shorten(row['source'], room, placeholder='…')}")
+            said = [*textwrap.wrap(row["summary"], room), *textwrap.wrap(row["source"], room)] or [""]
+            lines += [
+                f"    {name:<{width}} {line}".rstrip() for name, line in zip([row["name"], *[""] * len(said)], said)
+            ]
     return "\n".join(lines[1:]) if lines else "no methods"
+
+
+def kind_of(name: str) -> str:
+    """The kind of the method of that name, where no other kind has one.
+
+    Raises:
+        UnknownMethod: saying what to write.
+    """
+    kinds = [entry.kind for entry in registry.entries() if entry.name == name]
+    if len(kinds) == 1:
+        return kinds[0]
+    if kinds:
+        choices = " or ".join(f"robust show {kind} {name}" for kind in kinds)
+        raise registry.UnknownMethod(f"several kinds have a method called {name!r}: {choices}")
+    if name in registry.KINDS:
+        raise registry.UnknownMethod(f"which {name}? robust show {name} NAME; robust list {name} has the names")
+    names = sorted({entry.name for entry in registry.entries()})
+    near = difflib.get_close_matches(name, names, n=3)
+    remedy = f"did you mean {' or '.join(near)}?" if near else "robust list has the names"
+    raise registry.UnknownMethod(f"no method is called {name!r}; {remedy}")
 
 
 def describe(kind: str, name: str) -> str:

@@ -16,6 +16,9 @@ from typing import Annotated
 
 import typer
 
+from flows.arguments import NORMS, SPLITS
+from flows.runners import RUNNERS
+
 app = typer.Typer(
     name="robust",
     help="How robust is this image classifier, against what, at what cost, and can the number be trusted?",
@@ -24,8 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-SIZES, RUNNERS = ("smoke", "cpu", "full"), ("threads", "processes", "dask")
-NORMS, SPLITS = ("linf", "l2", "l1"), ("test", "train", "select", "calibrate")
+SIZES = ("smoke", "cpu", "full")
 
 
 def _kinds(incomplete: str) -> list[str]:
@@ -67,9 +69,20 @@ Runner = Annotated[str, typer.Option(help="threads, processes or dask", autocomp
 Seeds = Annotated[str | None, typer.Option(help="comma-separated seeds, replaces the study's")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"robust-flows {version('robust-flows')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and debug messages")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="show the version and exit", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Options that go before the command."""
     if debug:
@@ -121,6 +134,7 @@ def evaluate(
     std: Annotated[str | None, typer.Option(help="normalisation before the network, with commas")] = None,
     classes: Annotated[str | None, typer.Option(help="the data's classes in the order of the outputs")] = None,
     probe: Annotated[bool, typer.Option(help="find out what the network expects")] = True,
+    name: Annotated[str, typer.Option(help="of the report; a later one of that name takes its place")] = "",
     home: Home = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -132,6 +146,7 @@ def evaluate(
         "model": model, "folder": os.getcwd(), "trust": trust or [], "dataset": dataset, "split": split,
         "samples": samples, "attacks": attack or [], "norm": norm, "eps": eps, "seed": seed, "gates": gate or [],
         "until": half_width(until), "search_dtype": search_dtype, "certify_first": certify_first, "probe": probe,
+        "name": name,
         "mean": numbers("--mean", mean), "std": numbers("--std", std), "classes": classes.split(",") if classes else [],
     }  # fmt: skip
     if not evaluate_model(settings, _home(home), quiet, as_json):
@@ -163,21 +178,22 @@ def list_methods(
     as_json: Json = False,
 ) -> None:
     """List the methods by kind and family, with their papers."""
-    from flows.catalogue import catalogue, catalogue_table
+    from flows.catalogue import catalogue, catalogue_table, listed
 
-    rows = catalogue(_home(home), kind)
-    typer.echo(json.dumps(rows) if as_json else catalogue_table(rows))
+    typer.echo(json.dumps(catalogue(_home(home), kind)) if as_json else catalogue_table(listed(kind)))
 
 
 @app.command()
 def show(
     kind: Annotated[str, typer.Argument(help="the kind of method", autocompletion=_kinds)],
-    name: Annotated[str, typer.Argument(help="its name", autocompletion=_names)],
+    name: Annotated[
+        str | None, typer.Argument(help="its name; alone, if one kind has it", autocompletion=_names)
+    ] = None,
 ) -> None:
     """Show a method: formula, paper, fields, cost in passes."""
-    from flows.catalogue import describe
+    from flows.catalogue import describe, kind_of
 
-    typer.echo(describe(kind, name))
+    typer.echo(describe(kind, name) if name else describe(kind_of(kind), kind))
 
 
 @app.command()
@@ -297,15 +313,16 @@ def main() -> None:
     """The console script: run a command, and end with the exit code its outcome has."""
     try:
         status = app(prog_name="robust", standalone_mode=False)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from where it stopped", err=True)
-        sys.exit(130)
-    except typer.Abort:
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
     except Exception as error:  # the last resort of a command line: a message and a code instead of a traceback
         if os.environ.get("ROBUST_DEBUG"):
             raise
         sys.exit(_explain(error))
+    if status == 130:  # which typer, too, makes of Ctrl-C
+        from tasks.stopping import leave
+
+        leave()
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -313,6 +330,9 @@ def _explain(error: Exception) -> int:
     """Print what went wrong and return the exit code."""
     from flows.outcomes import exit_code
 
+    if type(error).__name__ == "NoArgsIsHelpError":  # `robust` alone: the help is the answer
+        typer.echo(str(error), err=True)
+        return 2
     if hasattr(error, "format_message"):  # click's own complaints about arguments
         path = getattr(getattr(error, "ctx", None), "command_path", "robust")
         typer.echo(f"error: {error.format_message()}\n{path} --help tells what it takes", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from typing import Any
 
 from prefect import flow
@@ -50,7 +51,7 @@ def evaluate(request: Request) -> str:
         found.pictures.extend(_pictures(found, rows, store))
         report = report_of(found, rows, command(request), moment())
         path = write(found, report, rows)
-        log_evaluation(run, report, path, home.ledger / f"{request.name}.parquet")
+        log_evaluation(run, report, path, home.ledger / f"{request.title}.parquet")
     return str(path)
 
 
@@ -117,17 +118,19 @@ def _pictures(found: Findings, rows: Any, store: Store) -> list[dict[str, Any]]:
 
 def command(request: Request) -> str:
     """What a stranger types to get this report again."""
-    parts = [f"robust evaluate {request.model} --dataset {request.dataset}"]
+    parts = [f"robust evaluate {shlex.quote(request.model)} --dataset {shlex.quote(request.dataset)}"]
+    parts += [f"--trust {shlex.quote(file)}" for file in request.trust]
     parts += [f"--split {request.split}"] if request.split != "test" else []
     parts += [f"--samples {request.samples}"] if request.samples else []
-    parts += [f"--attack '{attack}'" if " " in attack else f"--attack {attack}" for attack in request.attacks]
+    parts += [f"--attack {shlex.quote(attack)}" for attack in request.attacks]
     parts += [f"--norm {request.norm}"] if request.norm else []
     parts += [f"--eps {request.model_dump(mode='json')['eps']}"] if request.eps is not None else []
     parts += [f"--seed {request.seed}"] if request.seed else []
-    parts += [f"--gate '{gate}'" for gate in request.gates]
+    parts += [f"--gate {shlex.quote(gate)}" for gate in request.gates]
     for name in ("mean", "std", "classes"):
         values = getattr(request, name)
-        parts += [f"--{name} {','.join(map(str, values))}"] if values else []
+        parts += [f"--{name} {shlex.quote(','.join(map(str, values)))}"] if values else []
+    parts += [f"--name {request.name}"] if request.name else []
     parts += [f"--until {request.until}"] if request.until else []
     parts += ["--search-dtype bf16"] if request.search_dtype == "bf16" else []
     parts += [] if request.certify_first else ["--no-certify-first"]

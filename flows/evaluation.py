@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows import arguments
 from flows.outcomes import InputError
 from flows.run import accuracy_table, show_progress
 from tasks import stopping
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from robust.gate import Gate
 
 
+@stopping.on_signals()
 def evaluate_model(settings: dict[str, Any], home: Path, quiet: bool, as_json: bool) -> bool:
     """Evaluate a model; returns whether all gates are met."""
+    arguments.check(settings)
     show_progress(quiet)
     place = activate(Home(home))
     if not os.environ.get("ROBUST_DEBUG"):  # the command line says once what went wrong; the server keeps the log
@@ -29,7 +32,7 @@ def evaluate_model(settings: dict[str, Any], home: Path, quiet: bool, as_json: b
     server = begin(place)  # its start and our imports take seconds each: let them overlap
     try:
         request, gates = _asked(settings)
-        with server, stopping.on_signals():
+        with server:
             from flows.evaluate import evaluate
             from flows.runners import task_runner
 
@@ -40,7 +43,7 @@ def evaluate_model(settings: dict[str, Any], home: Path, quiet: bool, as_json: b
 
     report = json.loads(path.with_name("report.json").read_text(encoding="utf-8"))
     rulings = [gate.ruling([*report["worst_case"], *report["evaluations"]]) for gate in gates]
-    result = answer(report, place.ledger / f"{request.name}.parquet")
+    result = answer(report, place.ledger / f"{request.title}.parquet")
     if as_json:
         for ruling in rulings:
             print(ruling, file=sys.stderr)  # noqa: T201 - the last line of standard output is the answer
@@ -66,8 +69,7 @@ def _asked(settings: dict[str, Any]) -> tuple[Request, list[Gate]]:
         request = Request(**settings)
         request.check()
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        raise InputError(f"--{'.'.join(map(str, found['loc']))} {found['input']}: {found['msg']}") from None
+        raise InputError(arguments.complaint(error)) from None
     return request, gates
 
 

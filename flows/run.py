@@ -18,6 +18,7 @@ from tasks.home import Home, activate
 from tasks.server import begin
 
 
+@stopping.on_signals()
 def run_studies(
     studies: Sequence[str],
     size: str,
@@ -40,7 +41,7 @@ def run_studies(
         from robust.study_file import load
 
         specs = [load(path, cast("Any", size), changes, seeds) for path in files]
-        with server, stopping.on_signals():
+        with server:
             from flows.study import study
 
             paths = study.with_options(task_runner=task_runner(runner))(
@@ -95,12 +96,14 @@ def _near_files(path: Path) -> str:
 
 def accuracy_table(report: dict[str, Any]) -> str:
     """Accuracy, interval and verdict of every network and evaluation, at most 80 columns."""
+    from robust.report.terminal import fitted
+
     lines = [f"{'network':<24} {'evaluation':<15} {'eps':>7} {'acc %':>6} {'95 % interval':>13}  verdict"]
     for row in report["evaluations"]:
         interval = f"{100 * row['low']:.1f}-{100 * row['high']:.1f}"
         verdict = row["verdict"] if row["norm"] else ""
         lines.append(
-            f"{row['model'][:24]:<24} {row['label'][:15]:<15} {row['eps'] or '':>7} "
+            f"{fitted(row['model'], 24):<24} {fitted(row['label'], 15):<15} {row['eps'] or '':>7} "
             f"{100 * row['accuracy']:>6.1f} {interval:>13}  {verdict}".rstrip()
         )
     return "\n".join(lines)
@@ -120,3 +123,4 @@ def show_progress(quiet: bool) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.propagate = False
+    log.info("starting: loading torch and Prefect")  # seconds, on a busy machine many, before there is more to tell

@@ -20,7 +20,7 @@ def check_runner(kind: str) -> None:
         InputError: naming the runners there are.
     """
     if kind not in RUNNERS:
-        raise InputError(f"--runner {kind}: use threads, processes or dask")
+        raise InputError(f"--runner {kind}: use {', '.join(RUNNERS[:-1])} or {RUNNERS[-1]}")
 
 
 def task_runner(kind: str, workers: int | None = None) -> TaskRunner[Any]:
@@ -33,20 +33,19 @@ def task_runner(kind: str, workers: int | None = None) -> TaskRunner[Any]:
     """
     check_runner(kind)
     count = workers or _asked() or os.cpu_count() or 1
-    if kind == "threads":
-        from prefect.task_runners import ThreadPoolTaskRunner
+    if kind == "dask":
+        from flows.dask_runner import Dask
 
-        return ThreadPoolTaskRunner(max_workers=count)
+        address = os.environ.get("ROBUST_DASK")
+        if address:
+            return Dask(address=address)
+        return Dask(cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "dashboard_address": None})
+    from flows.pools import Processes, Threads
+    from tasks.stopping import start_worker
+
     if kind == "processes":
-        from prefect.task_runners import ProcessPoolTaskRunner
-
-        return ProcessPoolTaskRunner(max_workers=count)
-    from prefect_dask import DaskTaskRunner
-
-    address = os.environ.get("ROBUST_DASK")
-    if address:
-        return DaskTaskRunner(address=address)
-    return DaskTaskRunner(cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "dashboard_address": None})
+        return Processes(max_workers=count, initializer=start_worker)
+    return Threads(max_workers=count)
 
 
 def _asked() -> int | None:

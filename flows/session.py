@@ -18,9 +18,5 @@ def session(home: Path) -> Iterator[Home]:
     place = activate(Home(home))
     if not os.environ.get("ROBUST_DEBUG"):  # the command line says once what went wrong; the server keeps the log
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
-    server = begin(place)
-    try:
-        with server, stopping.on_signals():
-            yield place
-    finally:
-        server.close()
+    with stopping.on_signals(), begin(place):
+        yield place

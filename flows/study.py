@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ from tasks.home import Home
 from tasks.measure import measure, measure_works
 from tasks.networks import Built, split_of
 from tasks.prepare import prepare, prepare_work
+from tasks.progress import counter
 from tasks.store import Store
 from tasks.track import Tracking
 from tasks.train import train, train_works
@@ -101,9 +102,11 @@ def _judge(outcome: Outcome, networks: Mapping[str, Built]) -> None:
         for kind, works in jobs.items():
             for (label, shard), work in works.items():
                 futures[kind, name, label, shard] = evaluate.submit(work)
+    told = counter("evaluated", len(futures))
     for (kind, name, label, shard), future in futures.items():
         place = {"best": outcome.judged, "last": outcome.last, "calibrate": outcome.fitting}[kind]
         place.setdefault(name, {})[label, shard] = future.result()
+        told(f"{name}  {label}")
 
 
 def _measure(outcome: Outcome, networks: Mapping[str, Built], home: Home) -> None:
@@ -126,15 +129,19 @@ def _measure(outcome: Outcome, networks: Mapping[str, Built], home: Home) -> Non
                 certificates[name, place] = certify.submit(proof)
             if spec.ood:
                 detections[name] = detect.submit(detect_work(spec, built, data))
-    for (name, place), future in certificates.items():
-        outcome.certified.setdefault(name, {})[place] = future.result()
-    for (name, label), future in sets.items():
-        outcome.conformal.setdefault(name, {})[label] = future.result()
-    for (name, label), future in measurements.items():
-        outcome.measured.setdefault(name, {})[label] = future.result()
-    outcome.diagnosed.update({name: future.result() for name, future in diagnoses.items()})
-    outcome.calibrated.update({name: future.result() for name, future in calibrations.items()})
-    outcome.detected.update({name: future.result() for name, future in detections.items()})
+    of_networks = ((outcome.diagnosed, diagnoses), (outcome.calibrated, calibrations), (outcome.detected, detections))
+    of_parts: Sequence[tuple[dict[str, Any], dict[Any, Any]]] = (
+        (outcome.certified, certificates), (outcome.conformal, sets), (outcome.measured, measurements),
+    )  # fmt: skip
+    told = counter("measured", sum(len(futures) for _, futures in (*of_networks, *of_parts)))
+    for parts, waiting in of_parts:
+        for (name, part), future in waiting.items():
+            parts.setdefault(name, {})[part] = future.result()
+            told(name)
+    for found, waiting in of_networks:
+        for name, future in waiting.items():
+            found[name] = future.result()
+            told(name)
 
 
 def _pictures(outcome: Outcome, networks: Mapping[str, Built], rows: Any, store: Store) -> list[dict[str, Any]]:

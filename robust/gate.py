@@ -138,11 +138,13 @@ def assert_robust(
     gates = Gate.parse(gate)
     threats = list(dict.fromkeys((g.norm, g.eps) for g in gates if g.eps is not None))
     methods = list(evaluations_of(attacks, threats).values())
-    known = data if isinstance(data, tuple) else _dataset(data, samples)
+    known: Dataset | tuple[Tensor, Tensor] = data if isinstance(data, tuple) else _dataset(data, samples)
     if isinstance(model, str):
-        if isinstance(known, tuple):
+        if isinstance(data, tuple):
             raise TypeError("a MODEL string needs a data set, by name, folder or as a Dataset, to find out what it is")
-        model, known = _examined(model, known, folder)
+        # what it expects is found out on all that there is: few images make for a guess
+        model, whole = _examined(model, _dataset(data, None), folder)
+        known = whole.subset(slice(0, samples))
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     if isinstance(known, tuple):
         images, labels = known[0][:samples], known[1][:samples]

@@ -71,14 +71,14 @@ def check_kind(kind: str) -> None:
 
         near = difflib.get_close_matches(kind, KINDS, n=1)
         meant = f"did you mean {near[0]}? " if near else ""
-        raise UnknownMethod(f"no kind of method is called {kind!r}; {meant}the kinds are {', '.join(KINDS)}")
+        raise UnknownMethod(f"no kind of method is called {kind[:80]!r}; {meant}the kinds are {', '.join(KINDS)}")
 
 
 def find(kind: str, name: str) -> type[Method]:
     """The class of the method `name`; imports only its module."""
     index = _index(kind)
     if name not in index:
-        raise UnknownMethod(f"no {kind} is called {name!r}; {nearest(name, list(index))}")
+        raise UnknownMethod(f"no {kind} is called {name[:80]!r}; {nearest(name, list(index))}")
     entry = index[name]
     found: type[Method] = getattr(importlib.import_module(entry.module), entry.qualname)
     return found
@@ -102,7 +102,7 @@ def create(kinds: str | tuple[str, ...], settings: Any) -> Method:
             fields = {k: _nested(method, k, v) for k, v in settings.items() if k != "name"}
             return method.model_validate(fields)
     names = [n for kind in wanted for n in _index(kind)]
-    raise UnknownMethod(f"no {' or '.join(wanted)} is called {name!r}; {nearest(name, names)}")
+    raise UnknownMethod(f"no {' or '.join(wanted)} is called {name[:80]!r}; {nearest(name, names)}")
 
 
 def _nested(method: type[Method], field: str, value: Any) -> Any:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import TypeVar
 
 import torch
 
 OPERATORS = ("nms", "qnms")
+UNDECLARED = "torchvision::nms does not exist"  # how torchvision's own import complains
+Made = TypeVar("Made")
 
 
 def load() -> ModuleType:
@@ -29,12 +33,23 @@ def load() -> ModuleType:
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
+        if UNDECLARED not in str(error):
             raise
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]  # half-imported: they must run again
     declared_operators()
     return importlib.import_module("torchvision")
+
+
+def beside_torchvision(make: Callable[[], Made]) -> Made:
+    """What `make` returns, tried once more after `load` if somebody's own `import torchvision` stopped it."""
+    try:
+        return make()
+    except RuntimeError as error:
+        if UNDECLARED not in str(error):
+            raise
+    load()
+    return make()
 
 
 @cache

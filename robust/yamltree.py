@@ -155,7 +155,7 @@ def deep_merge(base: Tree, over: Tree, source: str) -> Tree:
         for label, item in over.value.items():
             position = _position(items, label)
             if position is None:
-                raise StudyError([f"{source}:{item.line}: {label[:80]}: the list has no entry of that label or name"])
+                raise StudyError([f"{source}:{item.line}: {label[:80]}: {_not_one(items, label)}"])
             items[position] = deep_merge(_as_mapping(items[position]), item, source)
         return Tree(items, base.line)
     return over
@@ -174,7 +174,7 @@ def set_value(tree: Tree, assignment: str) -> Tree:
     try:
         return _set(tree, path.strip().split("."), wrapped)
     except KeyError as error:
-        raise StudyError([f"--set {assignment}: there is no {error.args[0]!r} in the study"]) from None
+        raise StudyError([f"--set {assignment}: {error.args[0]}"]) from None
 
 
 def _set(tree: Tree, path: list[str], item: Tree) -> Tree:
@@ -184,23 +184,43 @@ def _set(tree: Tree, path: list[str], item: Tree) -> Tree:
     if isinstance(tree.value, list):
         position = _position(tree.value, head)
         if position is None:
-            raise KeyError(head)
+            raise KeyError(_not_one(tree.value, head))
         items = list(tree.value)
         items[position] = _set(_as_mapping(items[position]) if rest else items[position], rest, item)
         return Tree(items, tree.line)
     if not isinstance(tree.value, dict):
-        raise KeyError(head)
+        raise KeyError(f"there is no {head!r} in the study")
     child = tree.value.get(head, Tree({}, tree.line))
     return Tree({**tree.value, head: _set(child, rest, item)}, tree.line)
 
 
 def _position(items: list[Tree], label: str) -> int | None:
-    for key in ("label", "name"):
-        for i, item in enumerate(items):
-            entry = _as_mapping(item).value
-            if isinstance(entry, dict) and key in entry and str(entry[key].value) == label:
-                return i
+    """Where the entry of that label stands (its name, if it has none); else the only one of that name; else by number.
+
+    An entry that has its own label is not meant by its name while another carries it: of `{name: pgd, label: small}`
+    and `pgd`, `pgd` is the second.
+    """
+    labels, names = _texts(items, "label", "name"), _texts(items, "name")
+    if label in labels:
+        return labels.index(label)
+    if names.count(label) == 1:
+        return names.index(label)
     return int(label) if label.isdecimal() and len(label) < 7 and int(label) < len(items) else None
+
+
+def _texts(items: list[Tree], *keys: str) -> list[str | None]:
+    """What stands under the first of the keys that an entry has; None for one that has none."""
+    entries = [_as_mapping(item).value for item in items]
+    given = [[entry[key] for key in keys if isinstance(entry, dict) and key in entry] for entry in entries]
+    return [str(found[0].value) if found else None for found in given]
+
+
+def _not_one(items: list[Tree], label: str) -> str:
+    """Why a label names no entry of a list, and what does."""
+    labels = ", ".join(label for label in _texts(items, "label", "name") if label) or "none"
+    if _texts(items, "name").count(label) > 1:
+        return f"several entries are called {label!r}; take one of their labels: {labels}"
+    return f"there is no {label[:80]!r} in the list; the labels are {labels}"
 
 
 def _as_mapping(item: Tree) -> Tree:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -337,5 +338,5 @@ def moment() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": platform.node(),
         "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
-        "command": " ".join(Path(sys.argv[0]).name if i == 0 else part for i, part in enumerate(sys.argv)),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from tasks.cache import Numerics, Work, cached_task
@@ -17,6 +17,7 @@ from tasks.code import location, modules_behind
 from tasks.home import Home
 from tasks.manifest import Manifest
 from tasks.networks import default_device, one_thread, split_of
+from tasks.stopping import stops_between_passes
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def identity_of(loaded: Loaded, data: Dataset | None = None) -> str:
     state = loaded.module.state_dict()
     for name, value in state.items():
         seen.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        seen.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        flat = value.detach().cpu().reshape(-1).contiguous()  # a counter of batches has no dimension to be viewed along
+        seen.update(flat.view(torch.uint8).numpy().tobytes() if value.numel() else b"")
     if not state and data is not None:
         images, _, _ = data.batch(slice(0, 8))
         try:
@@ -142,7 +144,9 @@ def classifier_again(work: Work) -> Classifier:
             "let the factory load its weights from a file, or seed what it draws"
         )
     preparation = Preparation.model_validate(work.settings["foreign"])
-    return prepared(loaded.module, preparation).to(work.context["device"]).eval().requires_grad_(False)
+    classifier = prepared(loaded.module, preparation).to(work.context["device"]).eval().requires_grad_(False)
+    stops_between_passes(classifier)
+    return classifier
 
 
 @cached_task("probe", version=1, roots=("robust.foreign.probe",))
@@ -162,12 +166,12 @@ def probe(work: Work, store: Store) -> Manifest:
 
 
 def probe_work(subject: Subject) -> Work:
-    """The probing of a model."""
-    from dataclasses import asdict
-
-    declared = {name: list(values) for name, values in asdict(subject.request.declared).items()}
-    settings = {"declared": declared, "probe": subject.request.probe}
-    return subject.work(probe, f"probe/{subject.request.model}", settings, subject.request.data())
+    """The probing of a model, on the whole split: how few samples are to be attacked must not make it guess."""
+    request = subject.request.model_copy(update={"samples": None})
+    whole = replace(subject, request=request, data=split_of(request.data().settings(), request.split))
+    declared = {name: list(values) for name, values in asdict(request.declared).items()}
+    settings = {"declared": declared, "probe": request.probe}
+    return whole.work(probe, f"probe/{request.model}", settings, request.data())
 
 
 def evaluate_works(

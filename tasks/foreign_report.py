@@ -104,7 +104,7 @@ def description(found: Findings) -> dict[str, Any]:
     subject = found.subject
     data = adapt(subject.data, found.examination.preparation.shape)
     return {
-        "name": subject.request.name,
+        "name": subject.request.title,
         "title": f"{subject.request.model} on {data.name}",
         "dataset": {
             "name": data.name,
@@ -212,7 +212,7 @@ def write(found: Findings, report: dict[str, Any], rows: pa.Table) -> Path:
     """Ledger, costs, report and answer under the home; returns the path of report.html."""
     from robust.report import render
 
-    home, name = found.subject.home, found.subject.request.name
+    home, name = found.subject.home, found.subject.request.title
     ledger.write(rows, home.ledger / f"{name}.parquet")
     ledger.write(costs_of(found), home.ledger / f"{name}.costs.parquet")
     return render(report, home.reports / name)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from robust.method import canonical_json
 from tasks.devices import DeviceError
+from tasks.stopping import stops_between_passes
 
 if TYPE_CHECKING:
     from robust.classifier import Classifier
@@ -114,10 +115,11 @@ def classifier_of(
     classifier = model.classifier(Inputs.model_validate(settings["inputs"]))
     load_weights(classifier, weights)
     classifier = classifier.to(device).eval().requires_grad_(False)
-    if settings.get("defence") is None:
-        return classifier
-    defence = cast("Defence", create("defence", settings["defence"]))
-    return (defence.bind(classifier, material) if material else defence).wrap(classifier)
+    if settings.get("defence") is not None:
+        defence = cast("Defence", create("defence", settings["defence"]))
+        classifier = (defence.bind(classifier, material) if material else defence).wrap(classifier)
+    stops_between_passes(classifier)
+    return classifier
 
 
 def material_of(work: Work, store: Store) -> Material | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("robust.progress")
 EVERY = 5.0  # seconds between two lines of one task
+
+
+def counter(what: str, total: int) -> Callable[[str], None]:
+    """Called with the name of each piece of work that is done: a line every few seconds at most, and one at the end."""
+    last, done = time.monotonic(), 0
+
+    def tell(name: str) -> None:
+        nonlocal last, done
+        now, done = time.monotonic(), done + 1
+        if now - last < EVERY and done < total:
+            return
+        last = now
+        log.info("%s  %d/%d  %s", what, done, total, name)
+
+    return tell
 
 
 def reporter(label: str) -> Listener:

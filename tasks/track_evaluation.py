@@ -31,8 +31,8 @@ def tracked_evaluation(subject: Subject, flow_run: str) -> TrackedRun:
     )
     run = tracker.flow_run(
         EXPERIMENT,
-        f"{flow_run}/{request.name}",
-        name=request.name,
+        f"{flow_run}/{request.title}",
+        name=request.title,
         params={
             "dataset": data.name,
             "dataset_digest": data.digest,

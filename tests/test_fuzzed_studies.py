@@ -3,6 +3,7 @@
 300 in every test run, 10,000 in `make soak`. A case is made from its number alone, so a failure names what to replay.
 """
 
+import copy
 import random
 import re
 import sys
@@ -68,11 +69,16 @@ def places(tree, path=()):
         yield from places(value, (*path, key))
 
 
+def hostile(chance: random.Random):
+    """A hostile value; a copy, or the next mutation would change it for all cases that follow."""
+    return copy.deepcopy(chance.choice(HOSTILE))
+
+
 def mutated_tree(tree, chance: random.Random):
     """One value of the tree replaced, removed, renamed, wrapped or exchanged for another of its values."""
     path = chance.choice(list(places(tree)))
     if not path:
-        return chance.choice(HOSTILE)
+        return hostile(chance)
     parent = tree
     for key in path[:-1]:
         parent = parent[key]
@@ -89,7 +95,7 @@ def mutated_tree(tree, chance: random.Random):
             other = other[key]
         parent[path[-1]] = yaml.safe_load(yaml.safe_dump(other))  # a copy: no tree may hold itself
     else:
-        parent[path[-1]] = chance.choice(HOSTILE)
+        parent[path[-1]] = hostile(chance)
     return tree
 
 

@@ -37,7 +37,9 @@ def _most_runs(classifier: Classifier, pair: Tensor) -> int:
     def count(module: nn.Module, *_: object) -> None:
         counts[module] += 1
 
-    parts = [m for m in classifier.module.modules() if any(True for _ in m.parameters(recurse=False))]
+    # a TorchScript module takes no hooks: what it repeats inside cannot be counted
+    plain = [m for m in classifier.module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    parts = [m for m in plain if any(True for _ in m.parameters(recurse=False))]
     handles = [part.register_forward_hook(count) for part in parts]
     try:
         with torch.no_grad():

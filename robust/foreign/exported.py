@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import threading
+import warnings
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +18,39 @@ from torch import Tensor, nn
 from robust.foreign.loaded import ForeignError, Loaded, Source, digest_of
 from robust.foreign.weights import refused
 
+LOADING = threading.Lock()  # torch.export.load refuses to run twice at once in a process
+
 
 class Exported(nn.Module):
-    """An exported program as a module: its mode was fixed when it was exported, and asking for one raises."""
+    """An exported program as a module: its mode was fixed when it was exported, and asking for one raises.
 
-    def __init__(self, program: nn.Module) -> None:
+    Where the number of images was fixed too (`torch.export.export` without `dynamic_shapes` does that), images go
+    through in pieces of that many, the last one filled up with copies of its last image.
+    """
+
+    def __init__(self, program: nn.Module, batch: int | None = None) -> None:
         super().__init__()
         self.program = program
+        self.batch = batch
 
     def forward(self, images: Tensor) -> Tensor:
         """What the program returns."""
-        found: Tensor = self.program(images)
-        return found
+        if self.batch is None or len(images) == self.batch:
+            found: Tensor = self.program(images)
+            return found
+        return torch.cat([self._piece(piece) for piece in images.split(self.batch)])
+
+    def _piece(self, images: Tensor) -> Tensor:
+        missing = (self.batch or len(images)) - len(images)
+        found: Tensor = self.program(torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]))
+        return found[: len(images)]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Exported:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, of how it copies a graph
+            twin = Exported(copy.deepcopy(self.program, memo), self.batch)
+        twin.training = self.training
+        return twin
 
     def train(self, mode: bool = True) -> Exported:
         """Sets only this module's own flag."""
@@ -40,13 +65,25 @@ def load(source: Source) -> Loaded:
         ForeignError: if the archive is damaged, or would run code.
     """
     path = source.path(source.text)
+    if not zipfile.is_zipfile(path):
+        raise ForeignError(f"{path} is not a torch.export archive; copy it again, or export it again")
     if not source.trusts(path):
         _check(path)
     try:
-        program = torch.export.load(str(path)).module()
-    except (RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        with LOADING:
+            program = torch.export.load(str(path))
+        module = Exported(program.module(), _fixed_batch(program))
+    except (RuntimeError, ValueError, KeyError) as error:
         raise ForeignError(f"{path} is not a readable torch.export archive ({error}); export it again") from error
-    return Loaded(Exported(program), f"a torch.export archive, {path.name}", digest_of(path))
+    return Loaded(module, f"a torch.export archive, {path.name}", digest_of(path))
+
+
+def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:
+    """How many images the program takes at once, if that was fixed; None where any number will do."""
+    first = next(iter(program.graph_signature.user_inputs), None)
+    shapes = [node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder" and node.name == first]
+    size = shapes[0][0] if shapes and len(shapes[0]) else None
+    return size if isinstance(size, int) else None
 
 
 def _check(path: Path) -> None:

@@ -20,6 +20,7 @@ from robust.foreign.normalisations import PLAIN, Normalisation, candidates
 from robust.foreign.preparation import Preparation
 
 CLOSE_CALL = 0.05  # one-sided p above which a hypothesis is not worse than the best
+NEIGHBOURS = 8  # hypotheses that are near one another and may all be nearly right, such as the usual normalisations
 SEES = 0.4  # accuracy below which another order of the classes explains nothing
 
 
@@ -145,19 +146,22 @@ def orders(bench: Bench, best: Preparation, declared: Declared) -> list[Step]:
 
 
 def _ranked(bench: Bench, options: Sequence[Preparation], departures: Sequence[int] | None = None) -> list[int]:
-    """Positions of the best hypothesis and of those that do about as well: all on a few samples, four on more.
+    """Positions of the best hypothesis and of those that do about as well: all on a few samples, a few on more.
 
     `departures` says how far each departs from what was given (by default only the first does not). The nearest that
-    is not clearly worse than the best is taken, so that noise names no mistake.
+    is not clearly worse than the best is taken, so that noise names no mistake. Of equally near ones it is the one
+    under which the labels are likeliest: neighbouring normalisations get the same images right, while only the one
+    that the network was trained with is also as sure of them.
     """
     far = list(departures) if departures is not None else [0] + [1] * (len(options) - 1)
     kept = list(range(len(options)))
     if len(kept) > 4:
         few = {i: bench.outcome(options[i], "first") for i in kept}
         ranked = sorted(kept, key=lambda i: (-few[i].accuracy, far[i], -few[i].likelihood, i))
-        kept = sorted({0, *ranked[:4]})
+        likely = sorted(kept, key=lambda i: -few[i].likelihood)
+        kept = sorted({0, *ranked[:4], *likely[:NEIGHBOURS]})
     found = {i: bench.outcome(options[i], "search") for i in kept}
     ranked = sorted(kept, key=lambda i: (-found[i].accuracy, -found[i].likelihood, i))
     best = found[ranked[0]]
     nearly = [i for i in ranked if better(best.right, found[i].right) > CLOSE_CALL]
-    return sorted(nearly, key=lambda i: far[i])  # equally near ones stay by rank
+    return sorted(nearly, key=lambda i: (far[i], -found[i].likelihood))

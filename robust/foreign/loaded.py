@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,12 @@ class Source:
         if not path.is_file():
             raise ForeignError(f"{self.text}: there is no file {path}; correct the path")
         return path
+
+    def importable(self) -> None:
+        """Let Python import from the folder, as `python -m` does; the console script has no current folder there."""
+        place = str(self.folder)
+        if place not in sys.path:
+            sys.path.insert(0, place)
 
     def trusts(self, path: Path) -> bool:
         """Whether the user lets this file run code."""

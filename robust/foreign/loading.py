@@ -57,7 +57,11 @@ def _pickled(source: Source) -> Loaded:
     path = source.path(source.text)
     found = unpickled(source, path)
     if not isinstance(found, nn.Module):
-        raise ForeignError(f"{path} holds weights alone; say of which architecture, for example resnet18@{source.text}")
+        raise ForeignError(
+            f"{path} holds weights alone; say of which architecture of torchvision or timm, for example "
+            f"resnet18@{source.text}; for a network of your own write a function that builds it and loads them, and "
+            "give module:function"
+        )
     form = f"a pickled {type(found).__name__}, {path.name}"
     return Loaded(found, form, digest_of(path), notes=mode_notes(found))
 

@@ -42,9 +42,9 @@ def _built(library: str, name: str, weights: Mapping[str, Tensor]) -> tuple[nn.M
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise _unknown(name, names, "timm is not installed: pip install timm, if the name is timm's") from error
+        raise _unknown(name, names, "in torchvision; timm is not installed: pip install timm") from error
     if not timm.is_model(name):
-        raise _unknown(name, [*names, *timm.list_models()], "timm has no such model either")
+        raise _unknown(name, [*names, *timm.list_models()], "in timm" if library else "in torchvision or timm")
     return _for_classes(partial(timm.create_model, name, pretrained=False), weights), "timm"
 
 
@@ -60,8 +60,8 @@ def _for_classes(build: Callable[..., nn.Module], weights: Mapping[str, Tensor])
     return network
 
 
-def _unknown(name: str, names: list[str], why: str) -> ForeignError:
+def _unknown(name: str, names: list[str], where: str) -> ForeignError:
     import difflib
 
-    near = ", ".join(difflib.get_close_matches(name, names, n=3))
-    return ForeignError(f"no architecture is called {name!r}{f'; did you mean {near}?' if near else ''}; {why}")
+    near = " or ".join(difflib.get_close_matches(name, list(dict.fromkeys(names)), n=3))
+    return ForeignError(f"no architecture is called {name!r} {where}{f'; did you mean {near}?' if near else ''}")

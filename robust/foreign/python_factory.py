@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,13 @@ from torch import nn
 
 from robust.foreign.black_box import BlackBox
 from robust.foreign.loaded import ForeignError, Loaded, Source, mode_notes
+from robust.torchvision import beside_torchvision
+
+# what somebody's code raises when it is wrong; anything else is no fault of theirs and stays as it is
+FAULTS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def load(source: Source) -> Loaded:
@@ -22,18 +29,17 @@ def load(source: Source) -> Loaded:
     function of one argument is taken as the model: images in, scores or labels out.
 
     Raises:
-        ForeignError: if there is no such module or name, or what comes of it is no model.
+        ForeignError: if there is no such module or name, if its code fails, or if what comes of it is no model.
     """
     name, _, attribute = source.text.partition(":")
-    place = str(source.folder)
-    if place not in sys.path:  # as `python -m` does; the console script has no current folder on its path
-        sys.path.insert(0, place)
+    source.importable()
     try:
-        found: Any = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise
-        raise ForeignError(f"{source.text}: there is no module {name!r} in {place} or on PYTHONPATH") from error
+        found: Any = beside_torchvision(lambda: importlib.import_module(name))
+    except FAULTS as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not (name == missing or name.startswith(missing + ".")):
+            raise _fault(source.text, error) from error
+        raise ForeignError(f"{source.text}: there is no module {name!r} in {source.folder} or on PYTHONPATH") from error
     here = source.folder / f"{name.replace('.', '/')}.py"
     if here.is_file() and Path(found.__file__ or "").resolve() != here.resolve():
         raise ForeignError(f"{source.text}: {name} was imported from {found.__file__} already; rename {here}")
@@ -46,6 +52,16 @@ def load(source: Source) -> Loaded:
     module = made if isinstance(made, nn.Module) else BlackBox(made)
     form = f"{type(made).__name__} from Python" if isinstance(made, nn.Module) else "a Python function"
     return Loaded(module, form, modules=(name,), notes=mode_notes(module))
+
+
+def _fault(text: str, error: BaseException) -> ForeignError:
+    """The error of somebody's code, with the line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"  # it names its own
+    told = str(error).strip().splitlines() or [""]
+    return ForeignError(
+        f"{text} raised {type(error).__name__}: {told[0]}{place}; robust --debug evaluate ... shows how it came to that"
+    )
 
 
 def _made(found: Any, text: str) -> nn.Module | Callable[[Any], Any]:
@@ -61,7 +77,10 @@ def _made(found: Any, text: str) -> nn.Module | Callable[[Any], Any]:
         names = ", ".join(p.name for p in required)
         raise ForeignError(f"{text} needs the arguments {names}; name a function without any, for example one that "
                            "builds the model and loads its weights")  # fmt: skip
-    made = found()
+    try:
+        made = beside_torchvision(found)
+    except FAULTS as error:
+        raise _fault(text, error) from error
     if not callable(made):
         raise ForeignError(f"{text} returned {type(made).__name__}; it must return a torch.nn.Module or a function")
     return made  # type: ignore[no-any-return]

@@ -41,6 +41,7 @@ class Request(BaseModel):
         until: stop when every 95 % interval is at most this wide to either side.
         search_dtype: bf16 searches in bfloat16; every success and failure is settled in full precision.
         probe: find out what the network expects; without, it is taken as declared.
+        name: what report and ledger are called; from model and data set when empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +56,7 @@ class Request(BaseModel):
     norm: Literal["linf", "l2", "l1"] | None = None
     eps: Exact | None = None
     seed: int = Field(default=0, ge=0, le=2**53 - 1)
+    name: str = Field(default="", max_length=60, pattern=r"^([a-z0-9][a-z0-9-]*)?$")
     gates: tuple[str, ...] = ()
     until: float | None = Field(default=None, gt=0, lt=0.5)
     search_dtype: Literal["fp32", "bf16"] = "fp32"
@@ -76,9 +78,9 @@ class Request(BaseModel):
         return Declared(self.mean, self.std, self.classes)
 
     @property
-    def name(self) -> str:
-        """What report and ledger are called."""
-        return f"evaluate-{slug(Path(self.model).name)}-{slug(Path(self.dataset).name)}"[:60].rstrip("-")
+    def title(self) -> str:
+        """What report and ledger are called: a later evaluation of that name takes its place."""
+        return self.name or f"evaluate-{slug(Path(self.model).name)}-{slug(Path(self.dataset).name)}"[:60].rstrip("-")
 
     def check(self) -> None:
         """Build what the texts name, without touching model or data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -44,10 +45,18 @@ def unpickled(source: Source, path: Path) -> Any:
     Raises:
         ForeignError: naming `--trust FILE` if it would run code, or if it is damaged.
     """
+    trusted = source.trusts(path)
+    if trusted:
+        source.importable()  # the class of a whole model stands in a module of its own
     try:
-        return torch.load(path, weights_only=not source.trusts(path), map_location="cpu")
+        return torch.load(path, weights_only=not trusted, map_location="cpu")
     except UnpicklingError as error:
         raise refused(path, error) from error
+    except ModuleNotFoundError as error:
+        raise ForeignError(
+            f"{path} needs the module {error.name!r}, which is neither in {source.folder} nor on PYTHONPATH; put the "
+            "file with the model's class there, or save its state_dict"
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, ImportError) as error:
         raise ForeignError(f"{path} cannot be read ({_first_line(error)}); copy it again, or save it again") from error
 
@@ -69,8 +78,8 @@ def put(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(dict(weights))
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise ForeignError(f"{path} holds the weights of another network: {' '.join(lines)[:400]}") from error
+        lines = [textwrap.shorten(line, 120, placeholder=" …") for line in str(error).splitlines()[1:4]]
+        raise ForeignError(f"{path} holds the weights of another network: {' '.join(lines)}") from error
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from robust.differences import Change, changes
 from robust.pairing import Flips, Judged, flips, left_out
 from robust.report import html
+from robust.report.terminal import fitted
 
 SAMPLES_SHOWN = 12
 MOST = 16  # changed fields of each part that the terminal shows; the page has all
@@ -69,7 +70,7 @@ def comparison_table(document: Mapping[str, Any]) -> str:
         name = row["first"] if row["first"] == row["second"] else f"{row['first']}|{row['second']}"
         mark = " *" if row["larger_than_chance"] else ""
         lines.append(
-            f"{name[:20]:<20} {row['label'][:19]:<19} {100 * row['accuracy_first']:>5.1f} "
+            f"{fitted(name, 20):<20} {fitted(row['label'], 19):<19} {100 * row['accuracy_first']:>5.1f} "
             f"{100 * row['accuracy_second']:>5.1f} {100 * row['effect']:>+6.1f} {len(row['lost']):>5} "
             f"{len(row['won']):>4} {row['p_holm']:>6.3f}{mark}"
         )

@@ -7,6 +7,7 @@ the dark. Hue, marker and dash all tell the series apart, so no reader depends o
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ FEW = 6  # points that carry their name among them
 LABELLED = 12  # series that get a label at their end, or limits; more would cover each other
 SHORT = 24  # characters of a name
 NAMED = 18  # characters of a category whose name is turned
+TURN = 32  # degrees
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "robust",
@@ -77,7 +79,7 @@ def draw(figure: FigureRow) -> str:
             _MARKS[series.mark](axes, _uncrowded(series, figure))
         if any(series.mark == "histogram" for series in figure.series):
             axes.set_ylim(bottom=0)
-        left = _left(axes)
+        left = max(_left(axes), _first_tick(axes, figure, margin))
         axes.set_position((left, bottom, 0.985 - left - margin, 0.965 - bottom))
         _ends(axes, figure)
         if counted:
@@ -95,6 +97,15 @@ def _left(axes: Axes) -> float:
     low, high = axes.get_ylim()
     texts = [_number(place, None) for place in axes.get_yticks() if low <= place <= high]
     return max(0.125, ((FONT - 1) * 0.6 * max(map(len, texts), default=0) + 2 * FONT) / 72 / WIDTH)
+
+
+def _first_tick(axes: Axes, figure: FigureRow, margin: float) -> float:
+    """Share of the width left of the axes that the first category's name needs where names are turned."""
+    if not _turned(figure):
+        return 0.0
+    low, high = axes.get_xlim()
+    length = len(_short(figure.x_ticks[0], NAMED)) * (FONT - 1) * 0.56 * math.cos(math.radians(TURN)) / 72 / WIDTH
+    return length - (0.86 - margin) * (0 - low) / (high - low)
 
 
 def _uncrowded(series: Series, figure: FigureRow) -> Series:
@@ -125,7 +136,8 @@ def _frame(axes: Axes, figure: FigureRow) -> None:
 def _turned(figure: FigureRow) -> bool:
     """Whether names of categories are too long to stand side by side."""
     room = 60 * (0.86 - _label_margin(figure)) / 0.86
-    return sum(len(_short(name)) + 2 for name in figure.x_ticks) > room
+    names = [len(_short(name)) + 2 for name in figure.x_ticks]
+    return any((a + b) / 2 > room / len(names) for a, b in pairwise(names))  # each has its middle on its own place
 
 
 def _tick_room(figure: FigureRow) -> float:
@@ -138,7 +150,7 @@ def _tick_room(figure: FigureRow) -> float:
 def _ticks(axes: Axes, figure: FigureRow) -> None:
     """Names of the categories, turned where they would touch."""
     if figure.x_ticks:
-        turned: dict[str, Any] = {"rotation": 32, "ha": "right", "rotation_mode": "anchor"} if _turned(figure) else {}
+        turned: dict[str, Any] = {"rotation": TURN, "ha": "right", "rotation_mode": "anchor"} if _turned(figure) else {}
         names = [_short(name, NAMED if turned else SHORT) for name in figure.x_ticks]
         axes.set_xticks(range(len(figure.x_ticks)), names, **turned)
         axes.grid(visible=False, axis="x")

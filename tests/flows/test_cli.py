@@ -24,7 +24,9 @@ import pytest
         (("plan", "tiny.yaml", "--set", "evaluations.pgd.step=3"), 2, "did you mean steps"),
         (("plan", "tiny.yaml", "--set", "evaluation.pgd.steps=3"), 2, "did you mean evaluations"),
         (("list", "attacks"), 2, "did you mean attack?"),
-        (("show", "attack"), 2, "robust show --help"),
+        (("show", "attack"), 2, "robust show attack NAME"),
+        (("show", "pdg"), 2, "did you mean pgd"),
+        (("show", "gaussian-noise"), 2, "robust show corruption gaussian-noise"),
     ],
 )
 def test_wrong_input_gets_one_clear_message_and_exit_code_2(robust, arguments, code, words):
@@ -50,10 +52,20 @@ def test_list_and_show_describe_the_methods(robust):
     assert {"pgd", "fgsm", "clean", "mlp", "standard", "digits"} <= {row["name"] for row in rows}
     table = robust.run("list", "attack")[0]
     assert max(map(len, table.splitlines())) <= 80
+    assert "Projected gradient descent" in table
+    assert "…" not in table
     shown = robust.run("show", "attack", "pgd")[0]
+    assert robust.run("show", "pgd")[0] == shown
     assert "eps" not in shown or "threat" in shown
     assert "steps" in shown
     assert "passes" in shown
+
+
+def test_the_version_and_the_help_are_answers_not_errors(robust):
+    assert robust.run("--version")[0].startswith("robust-flows ")
+    _, err = robust.run(code=2)
+    assert err.startswith("Usage: robust")
+    assert "error" not in err
 
 
 def test_doctor_says_what_is_there(robust):

@@ -68,14 +68,16 @@ def kill(pid):
         pass
 
 def outcome(home):
-    'Ledger and report without what is volatile, how many rows stand twice, and how MLflow saw the runs.'
+    'Ledger, report without what is volatile, its other files, rows that stand twice, and how MLflow saw the runs.'
     report = json.loads((home / "reports/tiny/report.json").read_text())
     del report["volatile"]
+    others = [path for path in sorted((home / "reports/tiny").iterdir()) if path.stem != "report"]
     rows = ledger.read(home / "ledger/tiny.parquet").to_pandas()
     with closing(sqlite3.connect(home / "mlflow.db")) as database:
         runs = database.execute("select status, count(*) from runs group by status").fetchall()
     return {
         "report": hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest(),
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in others},
         "ledger": hashlib.sha256((home / "ledger/tiny.parquet").read_bytes()).hexdigest(),
         "doubled": int(rows.duplicated(ledger.KEY).sum()), "rows": len(rows), "mlflow": dict(runs),
     }
@@ -125,7 +127,7 @@ def check(found: dict, count: int) -> None:
     assert untouched["doubled"] == 0
     assert untouched["rows"] == 2 * 3 * 60
     for study in found["killed"]:
-        for part in ("ledger", "report", "doubled", "rows"):
+        for part in ("ledger", "report", "files", "doubled", "rows"):
             assert study[part] == untouched[part], part
         assert "RUNNING" not in study["mlflow"]
         assert study["mlflow"]["FINISHED"] >= 3, "the run that came through, and its two networks"

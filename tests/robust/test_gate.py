@@ -84,3 +84,6 @@ def test_assert_robust_on_a_model_string(tmp_path):
         text, "digits", "linf 1/100 >= 60%", attacks=[{"name": "pgd", "steps": 3}], samples=200, folder=tmp_path
     )
     assert len(ledger.frame("clean")) == 200
+    # three images would not tell what it expects: that is found out on more
+    few = assert_robust(text, "digits", "clean >= 1%", attacks=[], samples=3, folder=tmp_path)
+    assert len(few.frame("clean")) == 3

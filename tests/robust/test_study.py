@@ -58,6 +58,31 @@ def test_values_are_set_from_the_command_line_by_label(tmp_path):
     assert next(n for n, *_ in study.networks()) == "m.standard.3"
 
 
+TWO_OF_ONE_NAME = STUDY.replace(
+    "{name: pgd, eps: 8/255}", "{name: pgd, label: small, eps: 1/255}\n  - {name: pgd, eps: 8/255}"
+)
+
+
+def test_an_entry_is_set_by_the_label_that_the_tables_show(tmp_path):
+    study = load(write(tmp_path, TWO_OF_ONE_NAME), changes=["evaluations.pgd.steps=7", "evaluations.small.steps=3"])
+    assert {entry.label: entry.method.steps for entry in study.evaluations if entry.label != "clean"} == {
+        "small": 3,
+        "pgd": 7,
+    }
+    preset = load(write(tmp_path, TWO_OF_ONE_NAME), "smoke")
+    assert [getattr(entry.method, "steps", None) for entry in preset.evaluations][2] == 3
+
+
+def test_an_entry_that_cannot_be_told_by_its_name_is_asked_for_by_its_labels(tmp_path):
+    both = TWO_OF_ONE_NAME.replace("{name: pgd, eps: 8/255}", "{name: pgd, label: large, eps: 8/255}")
+    with pytest.raises(StudyError, match=r"several entries are called 'pgd'.*small, large"):
+        load(write(tmp_path, both), changes=["evaluations.pgd.steps=7"])
+    with pytest.raises(StudyError, match=r"pgd: .*several.*small, large"):
+        load(write(tmp_path, both), "smoke")
+    only = STUDY.replace("{name: pgd, eps: 8/255}", "{name: pgd, label: small, eps: 1/255}")
+    assert load(write(tmp_path, only), changes=["evaluations.pgd.steps=7"]).evaluations[1].method.steps == 7
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "field", "words"),
     [

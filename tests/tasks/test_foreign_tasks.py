@@ -94,6 +94,29 @@ def test_a_model_that_is_another_each_time_is_refused(place, tmp_path):
         evaluate.run(work)
 
 
+def test_a_factory_of_a_network_with_batch_statistics_has_an_identity(place, tmp_path):
+    (place / "normalised_for_tests.py").write_text(
+        "import torch\nfrom torch import nn\ndef build(momentum=0.1):\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    request = asked(place).model_copy(update={"model": "normalised_for_tests:build"})
+    with torch.random.fork_rng():
+        first, second = (subject_of(request, Home(tmp_path / "home").create()) for _ in range(2))
+    assert first.identity == second.identity
+    sys.modules.pop("normalised_for_tests")
+
+
+def test_what_a_network_expects_is_found_out_on_many_images_however_few_are_attacked(place, tmp_path):
+    home = Home(tmp_path / "home").create()
+    store = Store.of(home)
+    few, all_of_them = (subject_of(asked(place, samples=samples), home) for samples in (5, None))
+    assert len(few.data) == 5
+    assert probe_work(few).parts() == probe_work(all_of_them).parts()
+    found = examination_of(probe.run(probe_work(few)), store)
+    assert found.n > 200
+    assert found.findings == []
+
+
 def test_labels_alone_get_a_query_attack_and_no_trust(place, tmp_path):
     home = Home(tmp_path / "home").create()
     store = Store.of(home)

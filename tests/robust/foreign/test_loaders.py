@@ -1,18 +1,23 @@
 """Every form in which a model may come, loaded and compared with the network that was saved."""
 
 import json
+import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 
 from robust.checkpoint import save_weights
+from robust.classifier import Classifier
+from robust.diagnostics.masking import diagnose
 from robust.foreign.loaded import ForeignError, Source
 from robust.foreign.loading import load
 from robust.models.mlp import MLP
 from robust.models.model import Inputs
+from robust.threat import ThreatModel
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,11 @@ def test_python_factories_modules_and_functions(tmp_path, images):
         "def predict(images):\n    import numpy\n    return numpy.asarray(images).reshape(len(images), -1)[:, :10]\n"
         "def needs(a, b):\n    pass\n"
         "number = 3\n"
+        "def broken():\n    return Nett()\n"
+        "def without_weights():\n    return torch.load('gone.pt')\n"
     )
+    (tmp_path / "no_python_for_tests.py").write_text("def f(:\n")
+    (tmp_path / "needs_more_for_tests.py").write_text("import no_such_package\n")
     with torch.random.fork_rng():
         built = loaded("mine_for_tests:build", tmp_path)
     assert built.module(images).shape == (5, 10)
@@ -48,6 +57,10 @@ def test_python_factories_modules_and_functions(tmp_path, images):
         ("mine_for_tests:needs", "arguments a, b"),
         ("mine_for_tests:number", "is a int"),
         ("no_such_module_here:f", "no module"),
+        ("mine_for_tests:broken", r"NameError: name 'Nett' is not defined .*mine_for_tests\.py, line \d+"),
+        ("mine_for_tests:without_weights", r"FileNotFoundError: .*gone\.pt"),
+        ("no_python_for_tests:f", "SyntaxError: .*no_python_for_tests"),
+        ("needs_more_for_tests:f", "needs_more_for_tests:f raised ModuleNotFoundError: .*no_such_package"),
     ):
         with pytest.raises(ForeignError, match=words):
             loaded(text, tmp_path)
@@ -70,10 +83,26 @@ def test_torchvision_by_name_with_its_number_of_classes_and_wrapped_weights(tmp_
     assert found.digest != loaded("torchvision:squeezenet1_1@s.pth", tmp_path).digest
     with pytest.raises(ForeignError, match="another network"):
         loaded("resnet18@s.pth", tmp_path)
-    with pytest.raises(ForeignError, match="resnet18"):
+    with pytest.raises(ForeignError, match="resnet18") as refused:
         loaded("resnet81@w.pt", tmp_path)
-    with pytest.raises(ForeignError, match=r"resnet18@w\.pt"):
+    assert str(refused.value).count("resnet18") == 1  # both libraries have it
+    with pytest.raises(ForeignError, match=r"resnet18@w\.pt.*module:function"):
         loaded("w.pt", tmp_path)
+
+
+def test_a_factory_that_imports_torchvision_itself_works_beside_any_build(tmp_path):
+    (tmp_path / "with_torchvision_for_tests.py").write_text(
+        "import torchvision\n"
+        "def build():\n    return torchvision.models.get_model('squeezenet1_1', weights=None, num_classes=4)\n"
+    )
+    code = (
+        "import torch\nfrom robust.foreign.loaded import Source\nfrom robust.foreign.loading import load\n"
+        "net = load(Source.of('with_torchvision_for_tests:build', '.')).module\n"
+        "print(tuple(net(torch.rand(1, 3, 64, 64)).shape))"
+    )
+    # a process of its own: in this one torchvision may have been imported already
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "(1, 4)", done.stderr
 
 
 def test_torchscript_and_exported_archives(tmp_path, images, net):
@@ -91,8 +120,45 @@ def test_torchscript_and_exported_archives(tmp_path, images, net):
         assert torch.autograd.grad(y.sum(), x)[0].abs().sum() > 0
         found.module.eval()
     (tmp_path / "cut.pt2").write_bytes((tmp_path / "net.pt2").read_bytes()[:-300])
-    with pytest.raises(ForeignError, match=r"cut\.pt2"):
-        loaded("cut.pt2", tmp_path)
+    (tmp_path / "empty.pt2").touch()
+    for name in ("cut", "empty"):
+        with pytest.raises(ForeignError, match=rf"{name}\.pt2"):
+            loaded(f"{name}.pt2", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["script", "export"])
+def test_the_validity_of_archives_can_be_examined(tmp_path, net, digits, form):
+    images, labels, ids = digits.batch(slice(0, 40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if form == "script":
+            torch.jit.script(net).save(str(tmp_path / "net.pt"))
+        else:
+            program = torch.export.export(net, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+            torch.export.save(program, tmp_path / "net.pt2")
+    module = loaded("net.pt" if form == "script" else "net.pt2", tmp_path).module
+    threat = ThreatModel(norm="linf", eps="1/50")
+    found = diagnose(Classifier(module, num_classes=10).eval(), images, labels, ids, [threat], 0, samples=24)
+    assert "not beaten by square" in {check.check for check in found.checks}
+    assert not [check.reason for check in found.checks if not check.passed]
+
+
+def test_an_exported_program_of_a_fixed_batch_takes_any_number(tmp_path, images, net):
+    torch.export.save(torch.export.export(net, (images[:2],)), tmp_path / "two.pt2")
+    found = loaded("two.pt2", tmp_path).module
+    x = images.clone().requires_grad_(True)
+    for count in (1, 2, 5):
+        assert torch.allclose(found(x[:count]), net(images[:count]), atol=1e-6)
+    (slopes,) = torch.autograd.grad(found(x).sum(), x)
+    again = images.clone().requires_grad_(True)
+    assert torch.allclose(slopes, torch.autograd.grad(net(again).sum(), again)[0], atol=1e-6)
+
+
+def test_exported_archives_are_read_by_many_threads_at_once(tmp_path, images, net):
+    torch.export.save(torch.export.export(net, (images,)), tmp_path / "net.pt2")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: loaded("net.pt2", tmp_path).module(images), range(8)))
+    assert all(torch.equal(each, found[0]) for each in found)
 
 
 def test_safetensors_with_a_configuration(tmp_path, images):
@@ -131,6 +197,23 @@ def test_pickles_that_run_code_are_refused_unless_trusted(tmp_path, images, net)
     with pytest.raises(ForeignError, match="--trust"):
         loaded("whole.pt", tmp_path)
     assert torch.equal(loaded("whole.pt", tmp_path, "whole.pt").module(images), net(images))
+
+
+def test_a_trusted_pickle_finds_its_class_in_the_folder(tmp_path, images, monkeypatch):
+    name = "class_of_a_pickle_for_tests"
+    (tmp_path / f"{name}.py").write_text(
+        "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    save = f"import torch\nfrom {name} import Net\ntorch.save(Net(), 'net.pt')"
+    subprocess.run([sys.executable, "-c", save], cwd=tmp_path, check=True)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert loaded("net.pt", tmp_path, "net.pt").module(images).shape == (5, 10)
+    del sys.modules[name]
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path)])
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with pytest.raises(ForeignError, match=rf"{name}.*neither in .*elsewhere nor on PYTHONPATH"):
+        loaded("../net.pt", elsewhere, "../net.pt")
 
 
 def test_exported_archives_whose_pickles_run_code_are_refused(tmp_path, images, net):

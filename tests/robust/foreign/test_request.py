@@ -87,5 +87,8 @@ def test_numbers_of_options():
 
 
 def test_names_of_reports():
-    assert asked().name == "evaluate-mine-build-digits"
-    assert Request(model="a/b/ResNet18@w.pt", dataset="/data/My Images").name == "evaluate-resnet18-w-pt-my-images"
+    assert asked().title == "evaluate-mine-build-digits"
+    assert Request(model="a/b/ResNet18@w.pt", dataset="/data/My Images").title == "evaluate-resnet18-w-pt-my-images"
+    assert asked(name="second-look").title == "second-look"
+    with pytest.raises(ValidationError, match="name"):
+        asked(name="../elsewhere")

@@ -9,7 +9,7 @@ from robust.datasets.dataset import Dataset
 from robust.foreign.findings import MISTAKES
 from robust.foreign.hypotheses import Declared
 from robust.foreign.loaded import ForeignError, Loaded
-from robust.foreign.normalisations import COLOUR, IMAGENET
+from robust.foreign.normalisations import CENTRED, COLOUR, GREY, IMAGENET
 from robust.foreign.preparation import prepared
 from robust.foreign.probe import examine
 
@@ -61,6 +61,14 @@ def test_unnormalised(colour_net, colours, around):
     found = named(around(lambda x: x * std + mean, colour_net), colours, "unnormalised")
     assert "--mean" in found.findings[0].remedy
     assert found.preparation.std in {n.std for n in COLOUR}
+
+
+@pytest.mark.parametrize("trained_with", [*GREY, CENTRED], ids=lambda n: n.name)
+def test_among_neighbouring_normalisations_the_one_that_is_surest_is_taken(net, digits, around, trained_with):
+    (mean,), (std,) = trained_with.mean, trained_with.std
+    found = named(around(lambda x: x * std + mean, net), digits, "unnormalised")
+    assert found.preparation.mean[0] == pytest.approx(mean, abs=0.03)
+    assert found.preparation.std[0] == pytest.approx(std, abs=0.03)
 
 
 def test_blue_first(colour_net, colours, around):
