@@ -16,14 +16,15 @@ Lines = dict[tuple[str | int, ...], int]
 MERGE = "tag:yaml.org,2002:merge"
 COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1_000_000, 20_000, 60
+MAX_MESSAGE = 2000  # letters; a message may quote what somebody wrote
 
 
 class StudyError(ValueError):
     """Everything that is wrong with a study, one message each: file, line, field, remedy."""
 
     def __init__(self, messages: list[str]) -> None:
-        self.messages = messages
-        super().__init__("\n".join(messages))
+        self.messages = [text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 3] + "..." for text in messages]
+        super().__init__("\n".join(self.messages))
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _texts(items: list[Tree], *keys: str) -> list[str | None]:
 
 def _not_one(items: list[Tree], label: str) -> str:
     """Why a label names no entry of a list, and what does."""
-    labels = ", ".join(label for label in _texts(items, "label", "name") if label) or "none"
+    labels = ", ".join(label[:80] for label in _texts(items, "label", "name") if label) or "none"
     if _texts(items, "name").count(label) > 1:
         return f"several entries are called {label!r}; take one of their labels: {labels}"
     return f"there is no {label[:80]!r} in the list; the labels are {labels}"
