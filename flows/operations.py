@@ -29,13 +29,12 @@ def watch_model(name: str, alpha: float, home: Path, as_json: bool) -> Path:
         raise InputError(f"--alpha {alpha}: the chance of a false alarm lies between 0 and 1, for example 0.01")
     _registry(home).aliases(name)  # an unknown name is told before a server starts
     with session(home) as place:
-        from flows.runners import task_runner
         from flows.watch import AccuracyDropped, watch
         from tasks.watch import report_path
 
         path = report_path(place, name)
         try:
-            watch.with_options(task_runner=task_runner("threads"))([name], alpha)
+            watch([name], alpha)
         except AccuracyDropped:
             _show(_read(path), watch_table, as_json)
             raise

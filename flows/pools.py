@@ -1,45 +1,41 @@
-"""Threads and processes that compute the tasks of a flow, and put their work down when the flow is interrupted."""
+"""Processes that compute the tasks of a flow, and put their work down when the flow is interrupted."""
 
 from __future__ import annotations
 
 import multiprocessing
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from tasks import stopping
 
 
 class Stoppable(TaskRunner[Any]):
-    """A task runner that does not wait for the end of what it computes when its flow is broken off by a signal."""
+    """A task runner whose workers leave signals to this process, and are asked to stop when its flow is broken off."""
+
+    def __enter__(self) -> Self:
+        with stopping.deaf():
+            return super().__enter__()
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        """Hand over one task; the workers are started when the first ones come."""
+        with stopping.deaf():
+            return super().submit(*arguments, **options)  # type: ignore[safe-super]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Prefect has its own handler of SIGTERM while a flow runs; it raises what is no Exception
         if stopping.requested() or (kind is not None and not issubclass(kind, Exception)):
-            with stopping.asked():
-                self.ask_workers()
-                super().__exit__(kind, error, trace)
-        else:
-            super().__exit__(kind, error, trace)
+            self.ask_workers()
+        super().__exit__(kind, error, trace)
 
     def ask_workers(self) -> None:
-        """Ask other processes that compute for this flow to stop; its threads know."""
-
-
-class Threads(Stoppable, ThreadPoolTaskRunner[Any]):
-    """Threads of this process."""
+        """Ask the processes that compute for this flow to stop."""
 
 
 class Processes(Stoppable, ProcessPoolTaskRunner):
     """Processes of this machine, started by `stopping.start_worker`."""
-
-    def submit(self, *arguments: Any, **options: Any) -> Any:
-        """Hand over one task; a worker that is started for it leaves the terminal's Ctrl-C to us."""
-        with stopping.deaf_to_ctrl_c():
-            return super().submit(*arguments, **options)
 
     def ask_workers(self) -> None:
         """By SIGTERM."""

@@ -40,12 +40,14 @@ def task_runner(kind: str, workers: int | None = None) -> TaskRunner[Any]:
         if address:
             return Dask(address=address)
         return Dask(cluster_kwargs={"n_workers": count, "threads_per_worker": 1, "dashboard_address": None})
-    from flows.pools import Processes, Threads
-    from tasks.stopping import start_worker
-
     if kind == "processes":
+        from flows.pools import Processes
+        from tasks.stopping import start_worker
+
         return Processes(max_workers=count, initializer=start_worker)
-    return Threads(max_workers=count)
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    return ThreadPoolTaskRunner(max_workers=count)
 
 
 def _asked() -> int | None:

@@ -7,9 +7,9 @@ and servers, ranks and workers end with the process that started them.
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.util
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -24,33 +24,22 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_CODE = 130
 LAST_WORDS = "interrupted; the same command goes on from where it stopped"
-PATIENCE_SECONDS = 8.0  # from the request to the end of the process, whatever still computes
+PATIENCE_SECONDS = 6.0  # from the request to the end of the process, whatever still computes
+SILENCE = "ignore::UserWarning:multiprocessing.resource_tracker"
 ECHO_SECONDS = 0.5  # within them a second signal is the first one, sent to the group and passed on by a wrapper
 
-_asked = threading.Event()
+_asked: list[bool] = []  # not empty once somebody asked; no Event, whose lock a second signal would meet in its handler
 _saving: list[object] = []  # one entry for each loop that will save its state
 
 
 def ask() -> None:
     """Ask this process to stop: whatever looks at `requested` ends soon."""
-    _asked.set()
+    _asked.append(True)
 
 
 def requested() -> bool:
     """Whether someone asked this process to stop; long loops look at it after every step."""
-    return _asked.is_set()
-
-
-@contextmanager
-def asked() -> Iterator[None]:
-    """Within the context this process is asked to stop, and after it no more than before."""
-    before = _asked.is_set()
-    _asked.set()
-    try:
-        yield
-    finally:
-        if not before:
-            _asked.clear()
+    return bool(_asked)
 
 
 @contextmanager
@@ -70,7 +59,7 @@ def stops_between_passes(network: nn.Module) -> None:
 
 
 def _stop_here(*_: object) -> None:
-    if _asked.is_set():
+    if _asked:
         from robust.trained import Interrupted
 
         raise Interrupted("stopped between two forward passes; what was finished before is kept")
@@ -96,52 +85,90 @@ def on_signals() -> Iterator[None]:
             raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, hear) for number in SIGNALS}
-    over = threading.Event()
-    threading.Thread(target=_lose_patience, args=(over,), daemon=True).start()
     try:
-        yield
+        with _patience():
+            yield
     except Exception as error:
-        if heard:
+        if _asked:
             raise KeyboardInterrupt from error
         raise
     finally:
-        over.set()
         for number, before in previous.items():
             signal.signal(number, before)
         _asked.clear()
 
 
-def _lose_patience(over: threading.Event) -> None:
-    while not over.wait(0.2):
-        if _asked.is_set():
-            if not over.wait(PATIENCE_SECONDS):
-                leave()
-            return
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Leave some time after the first signal, also where a library has set a handler of its own, as Prefect does.
+
+    The wakeup file gets the number of each signal, whoever handles it and however busy the main thread is.
+    """
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0.2)
+    theirs.setblocking(False)
+    over = threading.Event()
+    watch = threading.Thread(target=_lose_patience, args=(ours, over), daemon=True)
+    watch.start()
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        over.set()
+        theirs.close()
+        watch.join()
+
+
+def _lose_patience(signals: socket.socket, over: threading.Event) -> None:
+    with signals:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                if not set(SIGNALS).isdisjoint(signals.recv(64)):
+                    ask()
+            if requested():
+                if not over.wait(PATIENCE_SECONDS):
+                    leave()
+                return
 
 
 def leave() -> NoReturn:
     """Say that the run can go on, and end this process, whatever its threads do."""
     with suppress(OSError):  # not by way of sys.stderr, which the signal may have caught in the middle of a line
         os.write(2, f"{LAST_WORDS}\n".encode())
-    # what multiprocessing does at every other exit; without it, its tracker warns of semaphores that a pool left behind
-    multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]
     os._exit(EXIT_CODE)
 
 
 @contextmanager
-def deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started within, and threads and what they start later, never see the terminal's SIGINT."""
-    resource_tracker.ensure_running()  # which unblocks the signal in the thread that starts it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def deaf() -> Iterator[None]:
+    """Processes that are started within, and threads and what they start later, leave the signals of a group to us."""
+    start_tracker()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def start_tracker() -> None:
+    """Start the process that tidies up after pools before a pool does: its start makes the calling thread hear again.
+
+    It has no word to say about the semaphores that it finds when we `leave` in a hurry.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, SILENCE)))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 def start_worker() -> None:
     """The first thing that a worker process does: from now on SIGTERM asks it to stop, and it ends with its parent."""
     signal.signal(signal.SIGTERM, lambda number, frame: ask())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
