@@ -10,8 +10,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from packaging.requirements import Requirement
-
+from flows.installed import required, unimportable
+from robust.torchvision import load
 from tasks.devices import DeviceError, gpus, held, lock_of
 from tasks.home import Home
 from tasks.networks import default_device
@@ -55,22 +55,35 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    found, wrong = [], []
-    for text in importlib.metadata.requires("robust-flows") or []:
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
+    """What is required: installed, of a version that is accepted, and not only there but importable."""
+    found, wrong = {}, []
+    for requirement in required():
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
             wrong.append(_finding(requirement.name, "wrong", "not installed", "run make install"))
             continue
-        found.append(f"{requirement.name} {version}")
+        found[requirement.name] = version
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(
                 _finding(requirement.name, "wrong", f"{version} is outside {requirement.specifier}", "run make install")
             )
-    return [*wrong, _finding("packages", "fine" if not wrong else "note", ", ".join(found))]
+    broken = unimportable(list(found))
+    wrong += [_unimportable(name, found.pop(name), error) for name, error in broken.items()]
+    listed = ", ".join(f"{name} {version}" for name, version in found.items())
+    return [*wrong, _finding("packages", "fine" if not wrong else "note", listed)]
+
+
+def _unimportable(name: str, version: str, error: str) -> Finding:
+    detail = f"{version} is installed but cannot be imported: {error}"
+    if name != "torchvision":
+        return _finding(name, "wrong", detail, f"reinstall it: pip install --force-reinstall {name}")
+    try:
+        load()
+    except (ImportError, OSError, RuntimeError):
+        return _finding(name, "wrong", detail, "install the build of torchvision that was made for this torch")
+    remedy = "robust goes round it; for other programs install the build that was made for this torch"
+    return _finding(name, "note", detail, remedy)
 
 
 def _torch() -> Finding:

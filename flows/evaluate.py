@@ -62,7 +62,7 @@ def _examined(subject: Subject, store: Store) -> Findings:
     examination = examination_of(probe.submit(probe_work(subject)).result(), store)
     log.info("%s  takes %s", request.model, examination.preparation.described())
     for finding in examination.findings:
-        log.info("%s  %s", request.model, finding)
+        log.info("%s  mistake found: %s", request.model, finding)
     return Findings(subject, examination, request.evaluations(examination.access))
 
 

@@ -77,9 +77,12 @@ def told(report: dict[str, Any], rulings: Sequence[str]) -> str:
     """The outcome for a terminal of 80 columns: what the network expects, mistakes, accuracies, gates."""
     import textwrap
 
-    found = [row for row in report["evidence"] if row["check"].startswith(("inputs", "probe:", "stopped early"))]
+    from tasks.foreign_report import FOUND, STOPPED
+
+    found = [row for row in report["evidence"] if row["check"].startswith(("inputs", FOUND, STOPPED))]
     reasons = [reason for row in report["evaluations"] for reason in row["reasons"] if row["norm"]]
-    lines = [line for row in found for line in textwrap.wrap(row["detail"], 80, subsequent_indent="  ")]
+    texts = [f"{row['check']}: {row['detail']}" if row["check"].startswith(FOUND) else row["detail"] for row in found]
+    lines = [line for text in texts for line in textwrap.wrap(text, 80, subsequent_indent="  ")]
     lines += ["", accuracy_table(report)]
     lines += [line for reason in dict.fromkeys(reasons) for line in textwrap.wrap(reason, 80, subsequent_indent="  ")]
     return "\n".join([*lines, *rulings])

@@ -14,6 +14,7 @@ from robust import ledger
 from robust.attacks.attack import Attack
 from robust.diagnostics.masking import Diagnosis, contradictions
 from robust.diagnostics.verdict import Check, attached, decide, ledger_checks
+from robust.foreign.findings import MISTAKES
 from tasks.assemble import described
 from tasks.manifest import Manifest
 from tasks.store import Store
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SEVERITY = ("trusted", "suspect", "broken")
 STOPPED = "stopped early"
+FOUND = "mistake found"
 
 
 @dataclass
@@ -176,11 +178,25 @@ def _access(found: Findings) -> list[Check]:
     if access != "gradient":
         reason = f"the model gives {access} alone: an adversary with its weights and gradients may leave far less"
     elif found.diagnosis is None:
-        reason = "the validity checks were left out"
+        reason = f"no validity checks were made: {_unchecked(found)}"
     if not reason:
         return []
     labels = [label for label, method in found.evaluations.items() if isinstance(method, Attack)]
     return [Check(found.model, label, "white-box checks", False, 0.0, 1.0, reason) for label in labels]
+
+
+def _unchecked(found: Findings) -> str:
+    """Why attacks with gradients were not checked."""
+    from robust.evaluation import threats_of
+
+    sizes = [threat.eps for threat in threats_of(found.evaluations).values()]
+    if not found.subject.request.validity:
+        return "none were asked for (validity 0)"
+    if any(sizes):
+        return "they have not been run"
+    if 0 in sizes:
+        return "at eps 0 no perturbation is allowed, so there is nothing that attacks could search"
+    return "these attacks have no eps at which they could be made"
 
 
 def _probed(found: Findings) -> Sequence[dict[str, Any]]:
@@ -189,8 +205,14 @@ def _probed(found: Findings) -> Sequence[dict[str, Any]]:
     if not seen.n:
         return []
     clean = f"{100 * seen.low:.1f} to {100 * seen.high:.1f} % of images that chose nothing are right with these inputs"
-    rows = [("inputs confirmed", seen.accuracy, True, f"{seen.preparation.described()}: {clean}")]
-    rows += [(f"probe: {f.mistake}", f.accuracy, False, str(f)) for f in seen.findings]  # type: ignore[misc]
+    looked = f"{seen.looked} images looked at, {seen.n} of them chose nothing"
+    rows: list[tuple[str, float | None, bool | None, str]] = [
+        ("inputs confirmed", seen.accuracy, True, f"{seen.preparation.described()}: {clean} ({looked})")
+    ]
+    # a mistake that was found and made good is neither a check that passed nor one that failed
+    rows += [(f"{FOUND}: {f.mistake}", f.accuracy, None, f.told) for f in seen.findings]
+    unmade = [mistake for mistake in MISTAKES if mistake not in {f.mistake for f in seen.findings}]
+    rows += [("mistakes looked for, not found", None, None, ", ".join(unmade))]
     return [
         {"model": found.model, "evaluation": "", "check": check, "value": value, "passed": passed, "detail": detail}
         for check, value, passed, detail in rows

@@ -110,7 +110,16 @@ def code_of(found: Reported) -> dict[str, str]:
     labels = dict.fromkeys(row["label"] for row in found.report["evaluations"])
     for row in found.report["models"]:
         for label in labels:
-            parts = last_parts(store, "evaluate", f"{row['id']}/test/{label}/0") or {}
-            if parts.get("reads", {}).get("weights") == row["sha256"]:
+            parts = _parts_of(store, row["id"], label)
+            if row["sha256"] in (parts.get("reads", {}).get("weights"), parts.get("reads", {}).get("model")):
                 code |= parts.get("code", {})
     return code
+
+
+def _parts_of(store: Store, network: str, label: str) -> dict[str, Any]:
+    """What the key of an evaluation's first shard was made from, of a trained network or of somebody's model."""
+    for name in (f"{network}/test/{label}/0", f"{network}/{label}/0"):
+        found = last_parts(store, "evaluate", name)
+        if found:
+            return found
+    return {}

@@ -127,9 +127,10 @@ def checks(spent: Budget, probe: Probe, model: str) -> list[Check]:
     climb = spent.rise_margin[-1] - spent.rise_margin[0]
     return [
         check("falls with eps", rise, CLEAR, rise > CLEAR,
-              f"accuracy rises with the radius, by {_points(rise)} at {where:.3g}: the attack loses its way"),
+              f"the share still right rises with the radius, by {_points(rise)} at {where:.3g}: the attack loses its "
+              "way"),
         check("falls with steps", slower, CLEAR, slower > CLEAR,
-              f"accuracy rises with the number of steps, by {_points(slower)} at {steps} steps"),
+              f"the share still right rises with the number of steps, by {_points(slower)} at {steps} steps"),
         check("restart gain", gained, RESTART_GAIN, at_least(lucky, n) > RESTART_GAIN,
               f"{RESTARTS} starts instead of one break {_points(gained)} more: the surface is full of local traps, "
               "and a number from one start is luck"),
@@ -137,8 +138,8 @@ def checks(spent: Budget, probe: Probe, model: str) -> list[Check]:
               f"the margin loss does not rise along the attack: {spent.rise_margin[0]:.3g} at the start, "
               f"{spent.rise_margin[-1]:.3g} after 40 steps"),
         check("whole box", box, UNBOUNDED, float(stats.binom.sf(round(box * n) - 1, n, UNBOUNDED)) < LEVEL,
-              f"an attack that may change every pixel to anything still leaves {100 * box:.1f} % right; it must "
-              "leave none"),
+              f"an attack that may change every pixel to anything still leaves {100 * box:.1f} % of the images "
+              "right that were right when clean; it must leave none"),
         _scale(spent, probe, model),
         Check(model, "", "confidence", spent.confidence >= CONFIDENT, spent.confidence, CONFIDENT,
               f"the softmax gives its first choice only {_points(spent.confidence)} more than 1/K on images that it "
@@ -155,8 +156,9 @@ def _scale(spent: Budget, probe: Probe, model: str) -> Check:
     low = at_least(lost, n)
     severity: Verdict = "broken" if low > 2 * SCALE_GAP else "suspect"
     reason = (
-        f"cross-entropy leaves {100 * left:.1f} % right, the margin loss takes it to {100 * better:.1f} %: the logits' "
-        "scale or shape hides the gradient of cross-entropy; use margin, dlr or apgd-t"
+        f"of the images that were right when clean, cross-entropy leaves {100 * left:.1f} % right, the margin loss "
+        f"{100 * better:.1f} %: the logits' scale or shape hides the gradient of cross-entropy; use margin, dlr or "
+        "apgd-t"
     )
     if severity == "broken":
         reason = f"broken: {reason}"

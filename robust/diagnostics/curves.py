@@ -16,6 +16,10 @@ from robust.diagnostics.probe import Probe
 
 Figure = dict[str, Any]
 
+# only images that are right when clean are looked at, so these shares lie above the accuracies of the tables
+SHARE = "share of clean-right images"
+TOLD = "Of the images looked at, all right when clean, the share still right, with 95 % Wilson intervals."
+
 
 def figures(
     model: str, probe: Probe, spent: Budget, slopes: Gradients, function: Function, wins: Mapping[str, Tensor]
@@ -37,27 +41,29 @@ def figures(
         _figure(f"{key}-steps-loss", f"Loss along the attack ({where})", "step", "mean loss", [
             _line("cross-entropy", list(range(len(spent.rise_ce))), spent.rise_ce),
             _line("margin", list(range(len(spent.rise_margin))), spent.rise_margin)]),
-        _figure(f"{key}-eps", f"Accuracy against eps ({where})", "eps", "accuracy",
-                [_accuracy("margin, 20 steps", spent.by_radius | whole)]),
-        _figure(f"{key}-steps", f"Accuracy against steps ({where})", "steps", "accuracy",
-                [_accuracy("cross-entropy", spent.by_steps)], x_log=True),
-        _figure(f"{key}-restarts", f"Accuracy against restarts ({where})", "starts", "accuracy",
-                [_accuracy("margin, 40 steps", dict(enumerate(spent.by_restarts, 1)))]),
-        _figure(f"{key}-rivals", f"What other attacks leave ({where})", "attack", "accuracy", [
-            _accuracy(name, {float(place): mask}) for place, (name, mask) in enumerate(bars.items())],
-            caption="Each point adds one attack to the reference; honest networks show one level."),
+        _shares(f"{key}-eps", f"Still right against eps ({where})", "eps",
+                [_still_right("margin, 20 steps", spent.by_radius | whole)]),
+        _shares(f"{key}-steps", f"Still right against steps ({where})", "steps",
+                [_still_right("cross-entropy", spent.by_steps)]) | {"x_log": True},
+        _shares(f"{key}-restarts", f"Still right against restarts ({where})", "starts",
+                [_still_right("margin, 40 steps", dict(enumerate(spent.by_restarts, 1)))]),
+        _shares(f"{key}-rivals", f"What other attacks leave ({where})", "attack", [
+            _still_right(name, {float(place): mask}) for place, (name, mask) in enumerate(bars.items())],
+            f"{TOLD} Each point adds one attack to the reference; honest networks show one level."),
         _figure(f"{key}-gradients", f"Unusable gradients ({where})", "kind", "share of images", [
-            _line(name, [float(place)], [share]) for place, (name, share) in enumerate(shares.items())]),
+            _line(name, [float(place)], [share]) for place, (name, share) in enumerate(shares.items())],
+            y_range=[0.0, 1.0]),
         _figure(f"{key}-function", f"Is it one function? ({where})", "comparison", "difference of logits / spread", [
             _line(name, [float(place)], [min(value, 1e6)]) for place, (name, value) in enumerate(differences.items())]),
     ]  # fmt: skip
 
 
-def _figure(
-    identity: str, title: str, x_label: str, y_label: str, series: list[Figure], caption: str = "", x_log: bool = False
-) -> Figure:
-    found: Figure = {"id": identity, "title": title, "x_label": x_label, "y_label": y_label, "series": series}
-    return found | ({"caption": caption} if caption else {}) | ({"x_log": True} if x_log else {})
+def _figure(identity: str, title: str, x_label: str, y_label: str, series: list[Figure], **further: Any) -> Figure:
+    return {"id": identity, "title": title, "x_label": x_label, "y_label": y_label, "series": series, **further}
+
+
+def _shares(identity: str, title: str, x_label: str, series: list[Figure], caption: str = TOLD) -> Figure:
+    return _figure(identity, title, x_label, SHARE, series, caption=caption, y_range=[0.0, 1.0])
 
 
 def _line(label: str, x: list[float] | list[int], y: list[float]) -> Figure:
@@ -65,8 +71,8 @@ def _line(label: str, x: list[float] | list[int], y: list[float]) -> Figure:
     return {"label": label, "x": [a for a, _ in kept], "y": [b for _, b in kept]}
 
 
-def _accuracy(label: str, broken: Mapping[Any, Tensor]) -> Figure:
-    """Accuracy with its 95 % Wilson interval at each budget."""
+def _still_right(label: str, broken: Mapping[Any, Tensor]) -> Figure:
+    """The share that is still right, with its 95 % Wilson interval, at each budget."""
     x, y, low, high = [], [], [], []
     for place, mask in broken.items():
         right = int((~mask).sum())

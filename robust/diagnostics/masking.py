@@ -165,8 +165,8 @@ def _contradiction(model: str, label: str, method: Attack, right: pd.Series, bro
     low = at_least(lost, len(right))
     left = float(right.mean()) - lost / len(right)
     reason = (
-        f"broken: on {len(right)} diagnosed images {label} leaves {100 * float(right.mean()):.1f} % right, the "
-        f"adaptive attacks leave {100 * left:.1f} %"
+        f"broken: on {len(right)} images that were right when clean {label} leaves "
+        f"{100 * float(right.mean()):.1f} % right, the adaptive attacks leave {100 * left:.1f} %"
     )
     severity: Verdict = "broken" if low > 2 * rivals.WIDE else "suspect"
     text = reason if severity == "broken" else reason.removeprefix("broken: ")

@@ -201,7 +201,7 @@ def checks(
         reason = (
             f"{says[name]}: it breaks {lost} of the {n - int(reference.sum())} images that 40 steps, two losses and "
             f"three starts leave ({threat}); the adaptive attacks leave {100 * adaptive:.1f} % instead of "
-            f"{100 * left:.1f} %"
+            f"{100 * left:.1f} % of the images that were right when clean"
         )
         if severity == "broken":
             reason = f"broken: {reason}"

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from robust.foreign.normalisations import PLAIN, Normalisation
 
 MISTAKES = (
@@ -33,15 +36,31 @@ class Finding:
     accuracy: float | None = None
     n: int = 0
 
-    def __str__(self) -> str:
+    @property
+    def told(self) -> str:
+        """Evidence, numbers and remedy: what to say behind the mistake's name."""
         numbers = ""
         if self.without is not None and self.accuracy is not None:
             numbers = f" ({100 * self.without:.1f} % of {self.n} right without, {100 * self.accuracy:.1f} % with)"
-        return f"{self.mistake}: {self.evidence}{numbers}; {self.remedy}"
+        return f"{self.evidence}{numbers}; {self.remedy}"
+
+    def __str__(self) -> str:
+        return f"{self.mistake}: {self.told}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+def guessing(right: Tensor, labels: Tensor) -> str:
+    """Why a model is not evaluated that tells no class from another; right [n] and labels [n] of the same samples."""
+    n, chance = len(labels), float(torch.bincount(labels).max()) / len(labels)
+    return (
+        "the model is no better than guessing: untrained, or wrong weights or preprocessing. It gets "
+        f"{100 * float(right.float().mean()):.1f} % of {n} samples right, always naming the most frequent class "
+        f"{100 * chance:.1f} %, whatever is assumed about size, range, normalisation, layout and channels; "
+        "--no-probe evaluates it as it is"
+    )
 
 
 def scaling(given: Normalisation, found: Normalisation, alike: Sequence[str] = ()) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robust.foreign import findings, shapes
@@ -22,6 +23,8 @@ from robust.foreign.preparation import Preparation
 CLOSE_CALL = 0.05  # one-sided p above which a hypothesis is not worse than the best
 NEIGHBOURS = 8  # hypotheses that are near one another and may all be nearly right, such as the usual normalisations
 SEES = 0.4  # accuracy below which another order of the classes explains nothing
+PICKED = 0.6  # the same where the classes' outputs are picked from more: those of an untrained network reached 0.5
+TIMES_CHANCE = 10  # with more than 25 classes a network that is this much better than guessing sees
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,9 @@ def orders(bench: Bench, best: Preparation, declared: Declared) -> list[Step]:
     classes, names = best.num_classes, bench.data.classes
     if logits.shape[1] < classes:
         places = best_assignment(logits, labels, classes)
+        matched = logits.argmax(1) == torch.tensor(places)[labels]
+        if not sees(matched, classes, logits.shape[1]):
+            raise ForeignError(findings.guessing(logits.argmax(1) == labels, labels))
         without = ", ".join(name for name, place in zip(names, places) if place < 0)
         raise ForeignError(
             f"missing class: the network has {logits.shape[1]} outputs, the data have {classes} classes; no output "
@@ -143,6 +149,12 @@ def orders(bench: Bench, best: Preparation, declared: Declared) -> list[Step]:
     else:
         words = findings.placing(chosen.name or "class order", chosen.columns, names, logits.shape[1])
     return [Step({"columns": chosen.columns}, {"columns": given.columns}, words)]
+
+
+def sees(matched: Tensor, classes: int, outputs: int) -> bool:
+    """Whether so many right, [n] bool, under outputs matched to classes by their own answers, mean more than luck."""
+    needed = PICKED if outputs > classes else SEES
+    return float(matched.float().mean()) >= min(needed, TIMES_CHANCE / classes)
 
 
 def _ranked(bench: Bench, options: Sequence[Preparation], departures: Sequence[int] | None = None) -> list[int]:

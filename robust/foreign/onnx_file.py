@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,12 +83,25 @@ def load(source: Source) -> Loaded:
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)
+        beside = _files_beside(model, path)
+        onnx.load_external_data_for_model(model, str(path.parent))
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         raise ForeignError(f"{path} is not a valid ONNX file ({str(error).splitlines()[0][:200]})") from error
     graph, shape = graph_of(model, str(path))
     module = _for_any_batch(graph, shape)
-    return Loaded(module, f"an ONNX graph of {len(graph.nodes)} nodes, {path.name}", digest_of(path))
+    return Loaded(module, f"an ONNX graph of {len(graph.nodes)} nodes, {path.name}", digest_of(path, *beside))
+
+
+def _files_beside(model: Any, path: Path) -> list[Path]:
+    """The files that hold its tensors where they are not in its own, as torch's newer exporter writes them."""
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    places = {ExternalDataInfo(tensor).location for tensor in model.graph.initializer if uses_external_data(tensor)}
+    missing = sorted(place for place in places if not (path.parent / place).is_file())
+    if missing:
+        raise ForeignError(f"{path}: its weights lie in {', '.join(missing)}, which is not beside it; copy both files")
+    return [path.parent / place for place in sorted(places)]
 
 
 def graph_of(model: Any, name: str = "the graph") -> tuple[Graph, list[int]]:
@@ -96,8 +110,10 @@ def graph_of(model: Any, name: str = "the graph") -> tuple[Graph, list[int]]:
     Raises:
         ForeignError: naming the operators that are not known here.
     """
-    from onnx import helper, numpy_helper
+    from onnx import helper, inliner, numpy_helper
 
+    if model.functions:  # what an exporter did not inline, such as those of torch's own domain
+        model = inliner.inline_local_functions(model)
     proto = model.graph
     if not proto.node:
         raise ForeignError(f"{name} holds no operations; export the model again")

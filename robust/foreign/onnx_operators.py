@@ -74,6 +74,11 @@ def cast(attributes: Attributes, x: Tensor) -> Tensor:
     return x if to == torch.float32 and x.dtype == torch.float64 else x.to(to)
 
 
+def cast_like(attributes: Attributes, x: Tensor, other: Tensor) -> Tensor:
+    """To the type of another tensor."""
+    return x.to(other.dtype)
+
+
 def constant(attributes: Attributes) -> Tensor:
     """A tensor that stands in the node."""
     if "value" in attributes:
@@ -194,6 +199,9 @@ OPERATORS: dict[str, Operator] = {
     "Dropout": lambda attributes, x, *rest: x, "Min": folded(torch.minimum), "Max": folded(torch.maximum),
     "Sum": folded(torch.add), "Mean": lambda a, *xs: torch.stack(torch.broadcast_tensors(*xs)).mean(0),
     "Equal": elementwise(torch.eq), "Greater": elementwise(torch.gt), "Less": elementwise(torch.lt),
+    "GreaterOrEqual": elementwise(torch.ge), "LessOrEqual": elementwise(torch.le), "CastLike": cast_like,
+    "IsNaN": elementwise(torch.isnan), "Range": elementwise(lambda first, end, step: torch.arange(
+        first.item(), end.item(), step.item(), dtype=first.dtype, device=first.device)),
     "Not": elementwise(torch.logical_not), "And": elementwise(torch.logical_and), "Or": elementwise(torch.logical_or),
     "Where": elementwise(torch.where), "MatMul": elementwise(torch.matmul), "Clip": clip, "Cast": cast,
     "Constant": constant, "ConstantOfShape": constant_of_shape, "Reshape": reshape, "Flatten": flatten,

@@ -18,13 +18,14 @@ from robust.foreign import findings, shapes
 from robust.foreign.access import access_of, instability
 from robust.foreign.bench import Bench, better
 from robust.foreign.findings import Finding
-from robust.foreign.hypotheses import Declared, Step, layouts, orders, scalings, sizes
+from robust.foreign.hypotheses import Declared, Step, layouts, orders, scalings, sees, sizes
 from robust.foreign.loaded import ForeignError, Loaded
 from robust.foreign.outputs import kind_of
 from robust.foreign.preparation import Preparation
 from robust.statistics import holm, wilson
 
 MOST = 416  # samples looked at
+QUERIED = 170  # where no gradient can be had: each look may be a slow or paid query, and fewer hypotheses matter
 SHARE = 0.4  # of them that choose; the others confirm
 LEVEL = 0.01  # of the confirming tests together
 SATISFIED = 0.9  # clean accuracy above which the network evidently sees what it was trained on
@@ -41,6 +42,7 @@ class Examination:
     Attributes:
         preparation: what the evaluation will put before and behind the network.
         findings: the mistakes, each with evidence and remedy.
+        looked: samples that the probe looked at, those that chose and those that confirmed.
         accuracy, low, high, n: clean accuracy with it on `n` samples that chose nothing, with its 95 % Wilson interval.
         access: whether gradients, scores or labels alone can be had.
     """
@@ -51,11 +53,12 @@ class Examination:
     low: float = 0.0
     high: float = 1.0
     n: int = 0
+    looked: int = 0
     access: Access = "gradient"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        plain = {name: getattr(self, name) for name in ("accuracy", "low", "high", "n", "access")}
+        plain = {name: getattr(self, name) for name in ("accuracy", "low", "high", "n", "looked", "access")}
         found = [finding.to_json() for finding in self.findings]
         return {**plain, "preparation": self.preparation.model_dump(mode="json"), "findings": found}
 
@@ -71,7 +74,8 @@ def examine(loaded: Loaded, data: Dataset, declared: Declared = NOTHING) -> Exam
 
     Args:
         loaded: the network, in eval mode.
-        data: labelled; its first `MOST` samples are used, which a `Dataset` holds in random order.
+        data: labelled; its first `MOST` samples are used (`QUERIED` of a black box), which a `Dataset` holds in
+            random order.
         declared: what is known; a declared part that is refuted is reported like any other mistake.
 
     Raises:
@@ -80,15 +84,21 @@ def examine(loaded: Loaded, data: Dataset, declared: Declared = NOTHING) -> Exam
     """
     if not data.labelled:
         raise ForeignError(f"{data.name} has no labels: nothing on it can be right or wrong")
-    sample = data.subset(slice(0, MOST))
-    bench = Bench(loaded.module, sample, max(1, round(SHARE * len(sample))))
+    bench = _bench(loaded, data, MOST)
     start, found = shapes.runs(bench, _as_declared(data, declared))
     notes = [*found, *_mode(loaded, bench, start)]
     start, said = _answers(bench, start)
     notes += said
+    access = access_of(bench, start)
+    bench = bench if access == "gradient" else _bench(loaded, data, QUERIED)
     best, steps = _corrected(bench, start, declared)
     proven, confirmed = _confirmed(bench, best, steps)
-    return _concluded(bench, proven, notes + confirmed)
+    return _concluded(bench, proven, notes + confirmed, access)
+
+
+def _bench(loaded: Loaded, data: Dataset, samples: int) -> Bench:
+    sample = data.subset(slice(0, samples))
+    return Bench(loaded.module, sample, max(1, round(SHARE * len(sample))))
 
 
 def taken_as_declared(loaded: Loaded, data: Dataset, declared: Declared = NOTHING) -> Examination:
@@ -169,17 +179,17 @@ def _without(bench: Bench, best: Preparation, step: Step) -> Tensor | None:
     return bench.right(other) if isinstance(bench.raw(other), Tensor) else None
 
 
-def _concluded(bench: Bench, preparation: Preparation, found: list[Finding]) -> Examination:
-    access = access_of(bench, preparation)
+def _concluded(bench: Bench, preparation: Preparation, found: list[Finding], access: Access) -> Examination:
     right = bench.right(preparation)
     n, correct = len(right), int(right.sum())
     low, high = (float(limit) for limit in wilson(correct, n))
     _, labels = bench.images(preparation.shape, "confirm")
     chance = float(torch.bincount(labels).max()) / n
     if high <= chance or (low <= chance and n >= 100 and preparation.num_classes > 1 and correct / n <= 1.2 * chance):
-        raise ForeignError(
-            f"the network gets {100 * correct / n:.1f} % of {n} samples right, no more than always naming the most "
-            f"frequent class would ({100 * chance:.1f} %), whatever is assumed about size, range, normalisation, "
-            "layout, channels and class order; is it trained, and on these classes? --no-probe evaluates it as it is"
-        )
-    return Examination(preparation, found, correct / n, low, high, n, access)
+        raise ForeignError(findings.guessing(right, labels))
+    if any(each.mistake in ("class order", "missing class") for each in found):
+        as_given = preparation.model_copy(update={"columns": ()})
+        outputs = bench.answer(as_given, "first")[0].shape[1]
+        if not sees(right, preparation.num_classes, outputs):  # untrained outputs, too, go with some classes
+            raise ForeignError(findings.guessing(bench.right(as_given), labels))
+    return Examination(preparation, found, correct / n, low, high, n, len(bench.data), access)

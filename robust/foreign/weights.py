@@ -51,6 +51,8 @@ def unpickled(source: Source, path: Path) -> Any:
     try:
         return torch.load(path, weights_only=not trusted, map_location="cpu")
     except UnpicklingError as error:
+        if not _saved_by_torch(path):  # to trust it would be of no use
+            raise ForeignError(f"{path} is no file that torch.save wrote; give the weights' own file") from error
         raise refused(path, error) from error
     except ModuleNotFoundError as error:
         raise ForeignError(
@@ -59,6 +61,12 @@ def unpickled(source: Source, path: Path) -> Any:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, ImportError) as error:
         raise ForeignError(f"{path} cannot be read ({_first_line(error)}); copy it again, or save it again") from error
+
+
+def _saved_by_torch(path: Path) -> bool:
+    """Whether the file begins as an archive or as a pickle does."""
+    with path.open("rb") as content:
+        return content.read(2).startswith((b"PK", b"\x80"))
 
 
 def refused(path: Path, error: object = "") -> ForeignError:
@@ -79,7 +87,9 @@ def put(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
         module.load_state_dict(dict(weights))
     except RuntimeError as error:
         lines = [textwrap.shorten(line, 120, placeholder=" …") for line in str(error).splitlines()[1:4]]
-        raise ForeignError(f"{path} holds the weights of another network: {' '.join(lines)}") from error
+        raise ForeignError(
+            f"{path} holds the weights of another network; name the one that they were saved from: {' '.join(lines)}"
+        ) from error
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ from robust.report import html
 from robust.report.terminal import fitted
 
 SAMPLES_SHOWN = 12
+UNRECORDED = "not recorded"  # modules of a report that lies outside the home that ran it
+UNRECORDED_WHY = "a report away from its home records no code: compare the environment below"
 MOST = 16  # changed fields of each part that the terminal shows; the page has all
 
 
@@ -60,7 +62,11 @@ def comparison_table(document: Mapping[str, Any]) -> str:
     for part in ("settings", "code", "data", "environment", "weights"):
         rows = document[part]
         lines.append(f"{part}: {'the same' if not rows else ''}".rstrip())
-        lines += [f"  {_end(row['path']):<34} {row['first'][:18]:>18} -> {row['second'][:20]}" for row in rows[:MOST]]
+        lines += [
+            f"  {_end(row['path']):<34} {fitted(row['first'], 18):>18} -> {fitted(row['second'], 20)}"
+            for row in rows[:MOST]
+        ]
+        lines += [f"  {UNRECORDED_WHY}"] if any(UNRECORDED in row.values() for row in rows) else []
         lines += [f"  and {len(rows) - MOST} more, in compare.json"] if len(rows) > MOST else []
     lines += [
         "",
@@ -91,7 +97,12 @@ def comparison_page(document: Mapping[str, Any]) -> str:
     css, script = ((html.TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     parts = [(part, document[part]) for part in ("settings", "code", "data", "environment", "weights")]
     return environment.get_template("compare.html.j2").render(
-        document=document, parts=parts, shown=SAMPLES_SHOWN, css=Markup(css), script=Markup(script)
+        document=document,
+        parts=parts,
+        shown=SAMPLES_SHOWN,
+        unrecorded=(UNRECORDED, UNRECORDED_WHY),
+        css=Markup(css),
+        script=Markup(script),
     )
 
 
@@ -121,7 +132,7 @@ def _code(code: tuple[Mapping[str, str], Mapping[str, str]]) -> list[dict[str, s
     """Changed modules; where one side recorded none, that is said instead of guessed."""
     if all(code):
         return [_row(change) for change in changes(*code)]
-    said = ["recorded" if side else "not recorded (see the versions)" for side in code]
+    said = ["recorded" if side else UNRECORDED for side in code]
     return [] if said[0] == said[1] == "recorded" else [{"path": "modules", "first": said[0], "second": said[1]}]
 
 

@@ -35,6 +35,7 @@ LABELLED = 12  # series that get a label at their end, or limits; more would cov
 SHORT = 24  # characters of a name
 NAMED = 18  # characters of a category whose name is turned
 TURN = 32  # degrees
+SHARES = re.compile(r"accuracy|\bshare\b")  # names of quantities in [0,1]
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "robust",
@@ -79,6 +80,7 @@ def draw(figure: FigureRow) -> str:
             _MARKS[series.mark](axes, _uncrowded(series, figure))
         if any(series.mark == "histogram" for series in figure.series):
             axes.set_ylim(bottom=0)
+        _within(axes, figure)
         left = max(_left(axes), _first_tick(axes, figure, margin))
         axes.set_position((left, bottom, 0.985 - left - margin, 0.965 - bottom))
         _ends(axes, figure)
@@ -131,6 +133,21 @@ def _frame(axes: Axes, figure: FigureRow) -> None:
         axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))
     if figure.diagonal:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, dashes=(3, 2))
+
+
+def _within(axes: Axes, figure: FigureRow) -> None:
+    """Keep the scales of shares within [0,1], but for room too small to hold a tick: none is more than all."""
+    scales = (
+        (figure.x_label, figure.x_range or figure.x_log, axes.get_xlim, axes.set_xlim),
+        (figure.y_label, figure.y_range or figure.y_log, axes.get_ylim, axes.set_ylim),
+    )
+    for label, settled, limits, limit in scales:
+        low, high = limits()
+        if settled or not SHARES.search(label) or low < -0.2 or high > 1.2:  # beyond room around shares: percentages
+            continue
+        low, high = max(low, 0.0), min(high, 1.0)
+        room = 0.02 * (high - low)
+        limit(low - room * (low == 0), high + room * (high == 1))
 
 
 def _turned(figure: FigureRow) -> bool:

@@ -90,7 +90,7 @@ def test_one_command_gives_report_ledger_object_and_gates(mine):
     assert (folder / "report.html").stat().st_size > 10_000
     assert report["schema"] == 1
     assert {row["label"] for row in report["evaluations"]} == {"clean", "pgd", "fgsm"}
-    assert any(row["check"] == "probe: softmax applied" for row in report["evidence"])
+    assert any(row["check"] == "mistake found: softmax applied" for row in report["evidence"])
     assert "robust evaluate mine:build --dataset digits" in report["commands"][0]
     (run,) = tracked(mine)
     assert (run["status"], run["name"]) == ("FINISHED", "evaluate-mine-build-digits")

@@ -140,7 +140,12 @@ def test_the_page_escapes_names_and_the_table_fits_80_columns():
     second = judged({"clean": bits(50, 30), "pgd": bits(50, 0)}, models=("b" * 60,))
     first.report["settings"]["x" * 80] = "y" * 80
     document = compare(first, second, ({}, {"robust.threat": "1"}))
-    assert document["code"] == [{"path": "modules", "first": "not recorded (see the versions)", "second": "recorded"}]
+    assert document["code"] == [{"path": "modules", "first": "not recorded", "second": "recorded"}]
     assert "fell by 20.0 points" in document["sentences"][0]
     assert "<script>alert" not in comparison_page(document)
-    assert max(map(len, comparison_table(document).splitlines())) <= 80
+    table = comparison_table(document)
+    assert max(map(len, table.splitlines())) <= 80
+    assert "not recorded -> recorded\n  a report away from its home records no code" in table
+    assert "records no code" in comparison_page(document)
+    unknown = comparison_table(compare(first, second, ({}, {})))
+    assert "not recorded -> not recorded" in unknown

@@ -11,8 +11,9 @@ from robust.foreign.loaded import ForeignError
 from robust.foreign.request import Request
 from tasks.evaluate import evaluate
 from tasks.foreign import OtherModel, evaluate_works, examination_of, probe, probe_work, subject_of
-from tasks.foreign_report import Findings, answer, ledger_of, report_of
+from tasks.foreign_report import Findings, answer, ledger_of, report_of, write
 from tasks.home import Home
+from tasks.reported import code_of, read_report
 from tasks.store import Store
 
 MODULE = """\
@@ -70,6 +71,50 @@ def test_from_the_model_to_the_answer_without_prefect(place, tmp_path):
     assert result["robust_accuracy"] == frame[frame["evaluation"] == "fgsm"]["correct"].mean()
     assert result["verdict"] == "suspect"  # one step, and no validity checks
     assert json.dumps(report["settings"])
+
+
+def reported(place, home, **more):
+    """The findings of an evaluation without validity checks, its rows, and its report."""
+    subject = subject_of(asked(place, samples=30, **more), home)
+    examination = examination_of(probe.run(probe_work(subject)), Store.of(home))
+    found = Findings(subject, examination, subject.request.evaluations(examination.access))
+    for shard, label, work in evaluate_works(subject, examination, found.evaluations):
+        found.judged[label, shard] = evaluate.run(work)
+    rows = ledger_of(found, Store.of(home))
+    return found, rows, report_of(found, rows, "a command", {})
+
+
+def test_that_checks_were_left_out_comes_with_the_reason(place, tmp_path):
+    home = Home(tmp_path / "home").create()
+    for more, words in (
+        ({"eps": "0"}, "at eps 0 no perturbation is allowed"),
+        ({"attacks": ("{name: deepfool, eps: null}",)}, "these attacks have no eps"),
+        ({"validity": 0}, "none were asked for"),
+    ):
+        _, _, report = reported(place, home, **more)
+        (reason,) = [r for row in report["evaluations"] for r in row["reasons"] if "no validity checks" in r]
+        assert words in reason
+
+
+def test_mistakes_are_told_as_found_or_not_found_and_none_as_a_failed_check(place, tmp_path):
+    _, _, report = reported(place, Home(tmp_path / "home").create(), mean=(0.9,), std=(0.05,))
+    rows = {row["check"]: row for row in report["evidence"]}
+    found = rows["mistake found: normalised twice"]
+    assert found["passed"] is None
+    assert "leave out --mean" in found["detail"]
+    unmade = rows["mistakes looked for, not found"]
+    assert "BGR" in unmade["detail"]
+    assert "normalised twice" not in unmade["detail"]
+    assert "360 images looked at, 216 of them chose nothing" in rows["inputs confirmed"]["detail"]
+
+
+def test_a_comparison_finds_the_code_behind_an_evaluated_model(place, tmp_path):
+    home = Home(tmp_path / "home").create()
+    found, rows, report = reported(place, home)
+    path = write(found, report, rows).with_name("report.json")
+    code = code_of(read_report(path))
+    assert "robust.attacks.fgsm" in code
+    assert place.name in code
 
 
 def test_the_key_follows_weights_code_and_settings_but_not_the_place(place, tmp_path):

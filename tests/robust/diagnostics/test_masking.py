@@ -94,6 +94,11 @@ def test_a_diagnosis_is_data_and_can_be_repeated(plain, digits):
     assert set(found.broken_ids[str(LINF)]["reference"]) <= set(found.samples[str(LINF)]) <= set(ids.tolist())
     assert len({figure["id"] for figure in found.curves}) == len(found.curves) == 7
     assert all(len(line["x"]) == len(line["y"]) > 0 for figure in found.curves for line in figure["series"])
+    # they show shares of the images that are right when clean, which are no accuracies, and say so
+    assert not any("accuracy" in figure["y_label"] for figure in found.curves)
+    shares = [figure for figure in found.curves if figure["y_label"] == "share of clean-right images"]
+    assert len(shares) == 4
+    assert all("right when clean" in figure["caption"] and figure["y_range"] == [0, 1] for figure in shares)
 
 
 def test_transfer_from_a_plain_twin_exposes_a_cut_graph(plain, digits):

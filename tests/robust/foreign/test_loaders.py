@@ -81,7 +81,7 @@ def test_torchvision_by_name_with_its_number_of_classes_and_wrapped_weights(tmp_
     assert torch.equal(found.module(x), small(x))
     assert torch.equal(loaded("torchvision:squeezenet1_1@s.pth", tmp_path).module(x), net(x))
     assert found.digest != loaded("torchvision:squeezenet1_1@s.pth", tmp_path).digest
-    with pytest.raises(ForeignError, match="another network"):
+    with pytest.raises(ForeignError, match="another network; name the one that they were saved from"):
         loaded("resnet18@s.pth", tmp_path)
     with pytest.raises(ForeignError, match="resnet18") as refused:
         loaded("resnet81@w.pt", tmp_path)
@@ -197,6 +197,13 @@ def test_pickles_that_run_code_are_refused_unless_trusted(tmp_path, images, net)
     with pytest.raises(ForeignError, match="--trust"):
         loaded("whole.pt", tmp_path)
     assert torch.equal(loaded("whole.pt", tmp_path, "whole.pt").module(images), net(images))
+
+
+def test_a_file_that_is_none_of_torch_s_is_not_offered_to_be_trusted(tmp_path):
+    (tmp_path / "notes.pt").write_text("not weights")
+    with pytest.raises(ForeignError, match="is no file that torch") as refused:
+        loaded("resnet18@notes.pt", tmp_path)
+    assert "--trust" not in str(refused.value)
 
 
 def test_a_trusted_pickle_finds_its_class_in_the_folder(tmp_path, images, monkeypatch):

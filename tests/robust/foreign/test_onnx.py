@@ -85,6 +85,87 @@ def test_newer_and_older_forms_of_one_operator():
     agree(model([helper.make_node("Gelu", ["x"], ["y"])], opset=20), values(2, 3, 4, 4))
 
 
+def newly_exported(opset=18):
+    """What torch's newer exporter writes: names with dots, axes and bounds as inputs, a function of torch's domain."""
+    tensors = {
+        "conv1.weight": values(4, 3, 3, 3), "bn1.weight": values(4), "bn1.bias": values(4),
+        "bn1.running_mean": values(4), "bn1.running_var": np.abs(values(4)) + 0.1,
+        "norm.weight": values(4), "norm.bias": values(4), "fc.weight": values(5, 4), "fc.bias": values(5),
+        "val_1": np.float32(0), "val_2": np.float32(6), "val_3": np.array([2, 3]), "val_4": np.array([-1, 4]),
+        "val_5": np.array(1.5, np.float64),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "conv1.weight"], ["conv2d"], pads=[1, 1, 1, 1], group=1, auto_pad="NOTSET"),
+        helper.make_node(
+            "BatchNormalization",
+            ["conv2d", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var"],
+            ["getitem"], epsilon=1e-5, momentum=0.9, training_mode=0,
+        ),
+        helper.make_node("Clip", ["getitem", "val_1", "val_2"], ["hardtanh"]),
+        helper.make_node("Split", ["hardtanh"], ["split_0", "split_1"], axis=3, num_outputs=2),
+        helper.make_node("aten_add", ["split_0", "split_1"], ["add"], domain="pkg.torch.test"),
+        helper.make_node("GlobalAveragePool", ["add"], ["pool"]),
+        helper.make_node("Flatten", ["pool"], ["flat"], axis=1),
+        helper.make_node("ReduceMean", ["add", "val_3"], ["mean"], keepdims=0, noop_with_empty_axes=0),
+        helper.make_node("Add", ["flat", "mean"], ["both"]),
+        helper.make_node("Reshape", ["both", "val_4"], ["view"], allowzero=1),
+        helper.make_node("LayerNormalization", ["view", "norm.weight", "norm.bias"], ["norm"], axis=-1, epsilon=1e-5),
+        helper.make_node("CastLike", ["val_5", "norm"], ["scale"]),
+        helper.make_node("Mul", ["norm", "scale"], ["scaled"]),
+        helper.make_node("Gemm", ["scaled", "fc.weight", "fc.bias"], ["y"], transB=1, alpha=1.0, beta=1.0),
+    ]  # fmt: skip
+    proto = model(nodes, tensors, shape=("s77", 3, 8, 8), opset=opset)
+    add = helper.make_function(
+        "pkg.torch.test", "aten_add", ["a", "b"], ["c"], [helper.make_node("Add", ["a", "b"], ["c"])],
+        [helper.make_opsetid("", opset)],
+    )  # fmt: skip
+    proto.functions.append(add)
+    proto.opset_import.append(helper.make_opsetid("pkg.torch.test", 1))
+    return proto
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_files_of_torch_s_newer_exporter_run(opset):
+    agree(newly_exported(opset), values(3, 3, 8, 8))
+
+
+def test_weights_beside_the_file_are_read_and_belong_to_what_identifies_it(tmp_path):
+    proto = newly_exported()
+    expected = ReferenceEvaluator(proto).run(None, {"x": np.ones((2, 3, 8, 8), np.float32)})[0]
+    onnx.save(proto, tmp_path / "net.onnx", save_as_external_data=True, location="net.onnx.data", size_threshold=0)
+    loaded = load(Source.of("net.onnx", tmp_path))
+    np.testing.assert_allclose(loaded.module(torch.ones(2, 3, 8, 8)).numpy(), expected, rtol=1e-4, atol=1e-5)
+    weights = tmp_path / "net.onnx.data"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert load(Source.of("net.onnx", tmp_path)).digest != loaded.digest
+    weights.unlink()
+    with pytest.raises(ForeignError, match=r"net\.onnx\.data, which is not beside it"):
+        load(Source.of("net.onnx", tmp_path))
+
+
+def test_operators_of_other_domains_are_named(tmp_path):
+    proto = model([helper.make_node("FusedGemm", ["x"], ["y"], domain="com.microsoft")])
+    with pytest.raises(ForeignError, match="FusedGemm"):
+        graph_of(proto)
+    known = model([helper.make_node("Relu", ["x"], ["y"], domain="com.microsoft")])
+    with pytest.raises(ForeignError, match=r"com\.microsoft"):
+        graph_of(known)
+
+
+def test_comparisons_and_ranges_agree_with_the_reference():
+    for operator in ("GreaterOrEqual", "LessOrEqual"):
+        nodes = [helper.make_node(operator, ["x", "b"], ["m"]), helper.make_node("Cast", ["m"], ["y"], to=1)]
+        agree(model(nodes, {"b": values(3, 1, 1)}, opset=18), values(2, 3, 4, 4))
+    nodes = [helper.make_node("Range", ["a", "b", "c"], ["r"]), helper.make_node("Add", ["x", "r"], ["y"])]
+    bounds = {"a": np.float32(0), "b": np.float32(4), "c": np.float32(1)}
+    agree(model(nodes, bounds, opset=18), values(2, 3, 4, 4))
+    nan = [helper.make_node("IsNaN", ["x"], ["m"]), helper.make_node("Where", ["m", "b", "x"], ["y"])]
+    x = values(2, 3, 4, 4)
+    x[0, 0] = np.nan
+    agree(model(nan, {"b": np.float32(0)}, opset=20), x)
+
+
 def test_local_response_normalisation_follows_the_formula():
     x = torch.from_numpy(values(2, 5, 3, 3))
     network, _ = graph_of(model([helper.make_node("LRN", ["x"], ["y"], size=3, alpha=0.9, beta=0.5)]))

@@ -11,7 +11,7 @@ from robust.foreign.hypotheses import Declared
 from robust.foreign.loaded import ForeignError, Loaded
 from robust.foreign.normalisations import CENTRED, COLOUR, GREY, IMAGENET
 from robust.foreign.preparation import prepared
-from robust.foreign.probe import examine
+from robust.foreign.probe import QUERIED, examine
 
 MEAN, STD = (0.1307,), (0.3081,)
 
@@ -215,19 +215,30 @@ def three_channels(x):
     return x[:, :1]
 
 
-def test_untrained_networks_are_refused_with_the_numbers(digits):
+@pytest.mark.parametrize("outputs", [9, 10, 11, 1000])
+def test_an_untrained_network_is_said_to_guess_and_nothing_is_said_of_its_classes(digits, outputs):
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        untrained = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(ForeignError, match="always naming the most frequent class"):
+        untrained = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, outputs))
+    with pytest.raises(ForeignError, match=r"no better than guessing.*always naming the most frequent") as refused:
         examine(Loaded(untrained, "a test"), digits)
+    assert "class order" not in str(refused.value)
+    assert "missing class" not in str(refused.value)
 
 
 def test_functions_without_gradient_are_seen(net, digits):
     from robust.foreign.black_box import BlackBox
 
-    scores = BlackBox(lambda x: net(torch.as_tensor(x)).numpy() if isinstance(x, np.ndarray) else list(x))
-    assert examine(Loaded(scores, "a test"), digits).access == "scores"
+    asked = []
+
+    def answers(x):
+        asked.append(len(x))
+        return net(torch.as_tensor(x)).numpy() if isinstance(x, np.ndarray) else list(x)
+
+    found = examine(Loaded(BlackBox(answers), "a test"), digits)
+    assert (found.access, found.looked, found.n) == ("scores", QUERIED, QUERIED - round(0.4 * QUERIED))
+    assert sum(asked) < 1200, "each image may be a slow or paid query"
+    assert examine(Loaded(net, "a test"), digits).looked == 360
     labels = BlackBox(lambda x: net(x).argmax(1))
     found = examine(Loaded(labels, "a test"), digits)
     assert found.access == "labels"

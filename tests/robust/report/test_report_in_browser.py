@@ -93,7 +93,7 @@ def test_every_figure_and_image_is_drawn(page, report):
 def test_a_pressed_heading_sorts_its_table(page):
     heading = page.driver.find_element("xpath", "//section[@id='accuracy']//table//button[.='mean accuracy']")
     rows = (
-        "return [...document.querySelector('#accuracy table').tBodies[0].rows].map(r => Number(r.cells[4].dataset.v))"
+        "return [...document.querySelector('#accuracy table').tBodies[0].rows].map(r => Number(r.cells[2].dataset.v))"
     )
     before = page.ask(rows)
     heading.click()
@@ -136,6 +136,23 @@ def test_a_phone_needs_no_scrolling_sideways(page):
         "const box = document.querySelector('#accuracy .scroll'); return [box.clientWidth, box.scrollWidth]"
     )
     assert table[0] <= 358 < table[1], "a wide table scrolls in its own box"
+
+
+def test_on_a_phone_a_row_shows_what_it_is_about_and_its_accuracy_first(page):
+    page.view(390, 844)
+    seen = """
+    document.querySelectorAll("details").forEach(each => { each.open = true; });
+    return [...document.querySelectorAll("#accuracy .scroll")].map(box => {
+      const cells = box.querySelector("tbody tr").cells, place = i => cells[i].getBoundingClientRect();
+      const accuracy = place(2).right; box.scrollLeft = 1e9;
+      return [accuracy, place(0).left, place(3).right, box.getBoundingClientRect().left]; });
+    """
+    found = page.ask(seen)
+    assert len(found) == 2
+    for accuracy, name, verdict, edge in found:
+        assert accuracy <= 374, "the accuracy needs no scrolling"
+        assert name == edge, "the name stays while the others move"
+        assert verdict < edge + 100
 
 
 def test_the_dark_page_is_dark_and_can_be_read(page):
