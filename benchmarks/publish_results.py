@@ -1,10 +1,11 @@
 """Keeps the numbers of finished studies in the repository: report.json without figures, pictures and volatile parts.
 
     python benchmarks/publish_results.py .robust tulip max-margin
+    python benchmarks/publish_results.py .robust confidence --folder results
 
-writes `results/founding/<study>.json` from `<home>/reports/<study>/report.json`: study, data, networks with their
-digests, evaluations, groups, claims, published numbers beside ours, measured quantities without their per-epoch rows,
-settings, environment and the manifest. `docs/results_table.py` makes the README's table of them.
+writes `results/founding/<study>.json` (or `<folder>/<study>.json`) from `<home>/reports/<study>/report.json`: study,
+data, networks with their digests, evaluations, groups, claims, published numbers beside ours, measured quantities
+without their per-epoch rows, settings, environment and the manifest. `docs/results_table.py` makes the README's tables.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
     parser.add_argument("studies", nargs="+")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where the files go")
     args = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    args.folder.mkdir(parents=True, exist_ok=True)
     for study in args.studies:
         report = json.loads((args.home / "reports" / study / "report.json").read_text(encoding="utf-8"))
         content = text_of(published(report)).encode()
-        write_atomically(RESULTS / f"{study}.json", content)
+        write_atomically(args.folder / f"{study}.json", content)
         print(f"{study}: {len(content):,} bytes, {len(report['claims'])} claims")
 
 

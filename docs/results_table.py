@@ -1,9 +1,10 @@
-"""The table of founding results in the README, made from results/founding/*.json; never kept by hand.
+"""The tables of results in the README, made from results/; never kept by hand.
 
-    python docs/results_table.py            # writes the table between the two markers of README.md
-    python docs/results_table.py --check    # exit code 1 if it is not what the JSON files say
+    python docs/results_table.py            # writes the tables between their markers of README.md
+    python docs/results_table.py --check    # exit code 1 if they are not what the JSON files say
 
-Each JSON file is the report.json of a study, or any object with its `study` and `claims`.
+One row a claim of results/founding/*.json, each the report.json of a study or any object with its `study` and `claims`;
+and from results/confidence.json calibration under attack, one row a network.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: made by docs/results_table.py -->", "<!-- end of results -->"
+CALIBRATION = "<!-- calibration: made by docs/results_table.py -->", "<!-- end of calibration -->"
+UNDER = ("clean", "gaussian-noise", "fgsm", "pgd", "overconfidence")
 NOTHING = "No results are committed yet; `robust run studies/founding` makes them."
 HEAD = "| study | question | verdict | effect (95 % interval) | attack | seeds |\n|---|---|---|---|---|---|"
 
@@ -31,16 +34,40 @@ def table(folder: Path) -> str:
     return "\n".join([HEAD, *rows]) if rows else NOTHING
 
 
-def inserted(text: str, body: str) -> str:
+def calibration(report: dict[str, Any]) -> str:
+    """ECE in percent with its interval, as trained and with a temperature, of each network under some evaluations."""
+    found = {(row["model"], row["calibrator"], row["under"]): row for row in report["calibration"]}
+    lines = [f"| network | calibrator | {' | '.join(UNDER)} |", "|---" * (len(UNDER) + 2) + "|"]
+    for model in dict.fromkeys(row["model"] for row in report["calibration"]):
+        for calibrator in ("none", "temperature"):
+            cells = [_percent_within(found.get((model, calibrator, under)), "ece") for under in UNDER]
+            lines.append(f"| {' | '.join([_cell(model), calibrator, *cells])} |")
+    return "\n".join(lines)
+
+
+def _percent_within(row: dict[str, Any] | None, name: str) -> str:
+    if row is None or row.get(name) is None:
+        return ""
+    return "{:.1f} % [{:.1f}, {:.1f}]".format(*(100 * row[key] for key in (name, f"{name}_low", f"{name}_high")))
+
+
+def inserted(text: str, body: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
     """The README with this table between its markers.
 
     Raises:
         ValueError: if the markers are not there once each, in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, once each and in this order")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    return f"{before}{BEGIN}\n{body}\n{END}{after}"
+    begin, end = markers
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"README.md needs the lines {begin} and {end}, once each and in this order")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    return f"{before}{begin}\n{body}\n{end}{after}"
+
+
+def made(text: str, results: Path) -> str:
+    """The README with all tables as the files in the folder `results` say."""
+    text = inserted(text, table(results / "founding"))
+    return inserted(text, calibration(json.loads((results / "confidence.json").read_text("utf-8"))), CALIBRATION)
 
 
 def _rows(path: Path) -> list[str]:
@@ -78,7 +105,7 @@ def main() -> int:
     """Write or check; returns the exit code."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    wanted = inserted(text, table(ROOT / "results" / "founding"))
+    wanted = made(text, ROOT / "results")
     if sys.argv[1:] == ["--check"]:
         return int(wanted != text)
     if sys.argv[1:]:

@@ -22,6 +22,7 @@ from robust.corruptions.sequence_frame import SequenceFrame
 from robust.diagnostics.masking import Diagnosis
 from robust.diagnostics.verdict import strength
 from robust.method import fraction_text
+from tasks.calibrate import draws_of
 from tasks.certify import certificate_rows
 from tasks.claims import claim_rows, evidence_of
 from tasks.home import Home
@@ -246,9 +247,15 @@ def report_of(
         for manifest in by_label.values():
             rows_of = json.loads(store.read(manifest.files["rows"]))
             tables["calibration"] += [{"model": network, **row} for row in rows_of]
+    resampled = [
+        {"model": network, **row}
+        for network, manifest in outcome.calibrated.items()
+        for row in draws_of(manifest, store)
+    ]
     found = measurements_of(outcome, store)
     shown, costs = outcome.study.report, costs_of(outcome)
-    evidence_rows = evidence_of(outcome.study, rows, costs, {**tables, "measured": found["rows"]}, verdicts)
+    all_tables = {**tables, "measured": found["rows"], "resampled": resampled}
+    evidence_rows = evidence_of(outcome.study, rows, costs, all_tables, verdicts)
     report = build(
         description(outcome),
         rows,

@@ -28,7 +28,7 @@ def evidence_of(
     Args:
         study: names the networks.
         rows, costs: the ledger and its costs.
-        tables: `measured`, `history`, `calibration`, `detection`: rows with a `model`.
+        tables: `measured`, `history`, `calibration`, `detection`, `resampled`: rows with a `model`.
         verdicts: rows {model, evaluation, verdict, reasons}.
     """
     from robust.claims.claim import Evidence
@@ -53,7 +53,7 @@ def evidence_of(
     )
 
 
-_FRAMES = ("measured", "history", "calibration", "detection")
+_FRAMES = ("measured", "history", "calibration", "detection", "resampled")
 
 
 def claim_rows(study: Study, evidence: Evidence) -> Rows:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from tasks.cache import Numerics, Work, cached_task
+from tasks.calibrate import set_row
 from tasks.code import modules_behind
 from tasks.manifest import Manifest
 from tasks.networks import Built, default_device, network_of, one_thread, split_of
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 SAMPLES = 200  # test samples, unless the calibrator's `on.samples` says otherwise: each costs hundreds of passes
 
 
-@cached_task("conformal", version=1, roots=("robust.evaluation", "robust.calibration.conformal"))
+@cached_task(
+    "conformal",
+    version=2,
+    roots=("robust.evaluation", "robust.calibration.conformal", "robust.calibration.intervals"),
+)
 def conformal(work: Work, store: Store) -> Manifest:
-    """Coverage and size of the sets under every evaluation: rows {under, calibrator, coverage, size, ...}."""
-    import torch
-
-    from robust.calibration.conformal import set_summary
+    """Coverage and size of the sets under every evaluation: rows {under, calibrator, coverage, coverage_low, ...}."""
+    from robust.calibration.intervals import Resamples
     from robust.evaluation import judge
     from robust.registry import create
 
@@ -38,12 +41,13 @@ def conformal(work: Work, store: Store) -> Manifest:
     images, labels, ids = split_of(context["dataset"], "calibrate").batch(slice(0, settings["calibrate"]))
     fitted = predictor.fit(_noisy(predictor, classifier, images, ids, settings, "calibrate"), labels)
     images, labels, ids = split_of(context["dataset"], "test").batch(slice(0, settings["samples"]))
+    resamples = Resamples.of(len(labels), settings["seed"])
     rows = []
     for label, given in settings["evaluations"].items():
         evaluation = cast("Evaluation", create(("attack", "corruption"), given))
         judged = judge(classifier, images, labels, ids, evaluation, settings["seed"], settings["batch"])
         noisy = _noisy(predictor, classifier, judged.images, ids, settings, label)
-        summary = set_summary(predictor.sets(noisy, fitted), torch.as_tensor(labels))
+        summary = set_row(predictor.sets(noisy, fitted), labels, resamples)
         rows.append({"under": label, "calibrator": settings["label"], **summary})
     return work.manifest(files={"rows": store.put(json.dumps(rows, sort_keys=True).encode(), "conformal.json")})
 

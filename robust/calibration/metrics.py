@@ -67,18 +67,15 @@ def width_bins(confidence: Array, bins: int) -> Array:
 
 def mass_bins(confidence: Array, bins: int) -> Array:
     """Bin number [N] for `bins` groups of equal count by rank; ties share a bin, N < bins gives each its own."""
-    return _mass_bins(tie_groups(confidence), bins)
+    group = tie_groups(confidence)
+    count = np.bincount(group)
+    middle = (np.cumsum(count) - count / 2) / len(group)  # of the ranks that a group of ties takes, in [0,1]
+    return np.asarray(np.minimum((middle * _positive(bins)).astype(np.int64), bins - 1)[group])
 
 
 def tie_groups(confidence: Array) -> Array:
     """Number [N] of each sample's value among the distinct values, rising from 0."""
     return np.asarray(np.unique(confidence, return_inverse=True)[1])
-
-
-def _mass_bins(group: Array, bins: int) -> Array:
-    count = np.bincount(group)
-    middle = (np.cumsum(count) - count / 2) / len(group)  # of the ranks that a group of ties takes, in [0,1]
-    return np.asarray(np.minimum((middle * _positive(bins)).astype(np.int64), bins - 1)[group])
 
 
 @dataclass(frozen=True)
@@ -146,10 +143,15 @@ def ece_debiased(probabilities: Any, labels: Any, bins: int = 15) -> float:
 
 
 def _debiased(table: Reliability) -> float:
-    gap, spread = table.gap, np.sqrt(table.accuracy * (1 - table.accuracy) / table.count)
+    return float(debiased(table.gap, table.accuracy, table.count, table.weight).sum())
+
+
+def debiased(gap: Array, accuracy: Array, count: Array, weight: Array) -> Array:
+    """What each bin adds to the debiased error (see `ece_debiased`), of arrays of one shape; empty bins add nothing."""
+    spread = np.sqrt(accuracy * (1 - accuracy) / np.maximum(count, 1))
     ratio = np.divide(gap, spread, out=np.full_like(gap, np.inf), where=spread > 0)
     folded = spread * np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2) + gap * erf(ratio / np.sqrt(2))
-    return float((table.weight * (2 * gap - folded)).sum())
+    return np.asarray(weight * (2 * gap - folded))
 
 
 def mce(probabilities: Any, labels: Any, bins: int = 15) -> float:
@@ -222,15 +224,11 @@ def risk_coverage(confidence: Array, correct: Array) -> tuple[Array, Array]:
     Source: El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017 (arXiv 1705.08500). Samples of equal confidence enter
     with their mean error, which is the expectation over their order.
     """
-    rank = np.arange(1, len(confidence) + 1)
-    return rank / len(rank), _selective_risk(tie_groups(confidence), np.asarray(correct, np.float64))
-
-
-def _selective_risk(group: Array, correct: Array) -> Array:
+    group, errors = tie_groups(confidence), 1 - np.asarray(correct, np.float64)
     count = np.bincount(group)[::-1]  # most confident first
-    errors = np.bincount(group, weights=1 - correct)[::-1]
-    mean_error = errors / np.maximum(count, 1)
-    return np.asarray(np.cumsum(np.repeat(mean_error, count)) / np.arange(1, len(group) + 1))
+    mean_error = np.bincount(group, weights=errors)[::-1] / np.maximum(count, 1)
+    rank = np.arange(1, len(group) + 1)
+    return rank / len(rank), np.cumsum(np.repeat(mean_error, count)) / rank
 
 
 def aurc(probabilities: Any, labels: Any) -> float:
@@ -255,33 +253,28 @@ def summary(probabilities: Any, labels: Any, bins: int = 15) -> dict[str, float 
         predictions, None where there are none (Grabinski et al. 2022, arXiv 2210.05938, compare the latter).
     """
     p, y = checked(probabilities, labels)
+    confidence, correct = top_label(p, y)
+    wide = Reliability.of(confidence, correct, width_bins(confidence, bins))
+    mass = Reliability.of(confidence, correct, mass_bins(confidence, bins))
+    brier_terms, nll_terms = sample_scores(p, y)
     return {
         "n": float(len(y)),
-        **_from_terms(_terms(p, y), bins),
+        "accuracy": float(correct.mean()),
+        "confidence": float(confidence.mean()),
+        "overconfidence": float(confidence.mean() - correct.mean()),
+        "ece": wide.expected_error,
+        "ece_20": Reliability.of(confidence, correct, width_bins(confidence, 20)).expected_error,
+        "ece_mass": mass.expected_error,
+        "ece_debiased": _debiased(mass),
         "ece_classwise": ece_classwise(p, y, bins),
+        "mce": float(wide.gap.max()),
+        "brier": float(brier_terms.mean()),
+        "nll": float(nll_terms.mean()),
+        "aurc": float(risk_coverage(confidence, correct)[1].mean()),
         "aurc_excess": aurc_excess(p, y),
+        "confidence_correct": float(confidence[correct > 0].mean()) if correct.any() else None,
+        "confidence_errors": float(confidence[correct == 0].mean()) if not correct.all() else None,
     }
-
-
-def summary_intervals(
-    probabilities: Any, labels: Any, bins: int = 15, *, seed: int = 0, resamples: int = 500, level: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """Bootstrap interval of each metric of `summary` that is a number (not `n`, `ece_classwise`, `aurc_excess`).
-
-    Samples are drawn with replacement. Resampling inflates binned errors, because noise adds to every gap, so the
-    bootstrap distribution is moved to the estimate's own place before its quantiles are read.
-    """
-    terms = _terms(*checked(probabilities, labels))
-    estimate = _from_terms(terms, bins)
-    rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {key: [] for key, value in estimate.items() if value is not None}
-    for _ in range(resamples):
-        found = _from_terms(terms[:, rng.integers(0, terms.shape[1], terms.shape[1])], bins)
-        for key, values in draws.items():
-            value = found[key]
-            if value is not None:
-                values.append(value)
-    return {key: centred_interval(estimate[key] or 0.0, values, level) for key, values in draws.items()}
 
 
 def centred_interval(estimate: float, draws: Any, level: float = 0.95) -> tuple[float, float]:
@@ -292,32 +285,9 @@ def centred_interval(estimate: float, draws: Any, level: float = 0.95) -> tuple[
     return float(estimate + min(low, 0.0)), float(estimate + max(high, 0.0))
 
 
-def _terms(p: Array, y: Array) -> Array:
-    """What the bootstrap resamples, [5,N]: confidence, its tie group, correctness, Brier and NLL terms."""
-    confidence = p.max(1)
-    return np.stack([confidence, tie_groups(confidence), p.argmax(1) == y, _brier_terms(p, y), _nll_terms(p, y)])
-
-
-def _from_terms(terms: Array, bins: int) -> dict[str, float | None]:
-    confidence, groups, correct, brier_terms, nll_terms = terms
-    group = groups.astype(np.int64)  # sorting once serves every resample
-    wide = Reliability.of(confidence, correct, width_bins(confidence, bins))
-    mass = Reliability.of(confidence, correct, _mass_bins(group, bins))
-    return {
-        "accuracy": float(correct.mean()),
-        "confidence": float(confidence.mean()),
-        "overconfidence": float(confidence.mean() - correct.mean()),
-        "ece": wide.expected_error,
-        "ece_20": Reliability.of(confidence, correct, width_bins(confidence, 20)).expected_error,
-        "ece_mass": mass.expected_error,
-        "ece_debiased": _debiased(mass),
-        "mce": float(wide.gap.max()),
-        "brier": float(brier_terms.mean()),
-        "nll": float(nll_terms.mean()),
-        "aurc": float(_selective_risk(group, correct).mean()),
-        "confidence_correct": float(confidence[correct > 0].mean()) if correct.any() else None,
-        "confidence_errors": float(confidence[correct == 0].mean()) if not correct.all() else None,
-    }
+def sample_scores(p: Array, y: Array) -> tuple[Array, Array]:
+    """Brier score and NLL of each sample, [N] each."""
+    return _brier_terms(p, y), _nll_terms(p, y)
 
 
 def _brier_terms(p: Array, y: Array) -> Array:

@@ -26,6 +26,8 @@ class Evidence:
             of, n, low, high.
         history: rows of the trainings: model, group, seed, epoch, and what the objective logged.
         calibration: model, group, seed, under, calibrator, ece, mce, brier, nll, temperature...
+        resampled: model, group, seed, under, calibrator, metric, samples (a digest of their ids), draws [B]: the
+            metric in bootstrap resamples of the samples; networks on the same samples were resampled alike.
         detection: model, group, seed, score, ood, auroc, aupr, fpr95...
         costs: model, group, evaluation, samples, seconds: volatile, so no number of a claim may come from it.
         verdicts: (model, evaluation) -> verdict and reasons of the validity checks.
@@ -38,6 +40,7 @@ class Evidence:
     calibration: Frame
     detection: Frame
     costs: Frame
+    resampled: Frame = field(default_factory=pd.DataFrame)
     verdicts: Mapping[tuple[str, str], tuple[str, list[str]]] = field(default_factory=dict)
     attacks: Mapping[str, str] = field(default_factory=dict)
 

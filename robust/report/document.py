@@ -107,15 +107,26 @@ class DifferenceRow(Row):
 
 
 class CalibrationRow(Row):
-    """Calibration of one model under one evaluation, after one calibrator."""
+    """Calibration of one model under one evaluation, after one calibrator; each figure with its bootstrap interval.
+
+    Further figures come in the same way, `aurc, aurc_low, aurc_high`; prediction sets have `coverage` and `size`.
+    """
 
     model: str
     under: str
     calibrator: str = "none"
     ece: float | None = None
+    ece_low: float | None = None
+    ece_high: float | None = None
     mce: float | None = None
+    mce_low: float | None = None
+    mce_high: float | None = None
     brier: float | None = None
+    brier_low: float | None = None
+    brier_high: float | None = None
     nll: float | None = None
+    nll_low: float | None = None
+    nll_high: float | None = None
     temperature: float | None = None
 
 

@@ -102,7 +102,7 @@ def environment() -> jinja2.Environment:
         "picture_file": room.picture_file,
     }
     found.filters |= {"numeric_column": numeric_column, "as_published": as_published, "ours": ours}
-    found.filters["ours_between"] = ours_between
+    found.filters |= {"ours_between": ours_between, "percent_within": percent_within, "number_within": number_within}
     found.globals |= {"numeric": lambda names: [(n, 1) for n in names]}
     found.globals |= {"aligned": lambda names: [(n, int(n != "of")) for n in names]}
     return found
@@ -194,6 +194,24 @@ def ours(row: Any, value: float | None) -> str:
 def ours_between(row: Any, low: float | None, high: float | None) -> str:
     """The interval of a number of ours; a dash where there is none."""
     return "–" if low is None or high is None else f"{ours(row, low)} to {ours(row, high)}"
+
+
+def percent_within(row: Any, name: str) -> str:
+    """A fraction of a row with its interval, as percentages: 0.5 % [0.3, 0.9]."""
+    return _within(row, name, 100, 1, f"{NARROW_SPACE}%")
+
+
+def number_within(row: Any, name: str) -> str:
+    """A figure of a row with its interval: 0.013 [0.011, 0.016]."""
+    return _within(row, name, 1, 3, "")
+
+
+def _within(row: Any, name: str, scale: float, digits: int, unit: str) -> str:
+    value, low, high = (getattr(row, key, None) for key in (name, f"{name}_low", f"{name}_high"))
+    if value is None:
+        return "–"
+    shown = [f"{scale * number:.{digits}f}" for number in (value, low, high) if number is not None]
+    return f"{shown[0]}{unit}" + (f" [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "")
 
 
 def _by_group(figures: Sequence[FigureRow]) -> dict[str, list[FigureRow]]:

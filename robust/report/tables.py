@@ -25,6 +25,7 @@ LEFT_OUT = {
     "reason", "quantity",
 }  # fmt: skip
 NESTED = {"rows"}  # tables within a row stand in report.json alone
+UNKNOWN = "–"
 IMAGES = {"clean", "perturbation", "adversarial"}  # of the examples; they stand in image files
 
 
@@ -61,19 +62,28 @@ def latex_files(report: Report) -> dict[str, str]:
 
 
 def latex(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A booktabs table; every name and heading is escaped."""
+    """A booktabs table; names are escaped, `x_low` and `x_high` stand in brackets beside `x`."""
     frame = pd.DataFrame(list(rows))
     frame = frame[[c for c in frame.columns if c not in LEFT_OUT | NESTED and not frame[c].isna().all()]]
-    frame = frame.map(_text)
+    frame = _bracketed(frame.map(_text))
     frame.columns = [str(c).replace("_", " ") for c in frame.columns]
     style = frame.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")
     text: str = style.to_latex(hrules=True, column_format="l" * len(frame.columns))
     return text
 
 
+def _bracketed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns `x, x_low, x_high` of text as one, `0.0047 [0.0030, 0.0065]`; unknown limits are not shown."""
+    for name in [column for column in frame.columns if {f"{column}_low", f"{column}_high"} <= set(frame.columns)]:
+        low, high = frame.pop(f"{name}_low"), frame.pop(f"{name}_high")
+        known = (low != UNKNOWN) & (high != UNKNOWN)
+        frame[name] = frame[name].where(~known, frame[name] + " [" + low + ", " + high + "]")
+    return frame
+
+
 def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and pd.isna(value)):
-        return "–"
+        return UNKNOWN
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}"
     return str(_cell(value))

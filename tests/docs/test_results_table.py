@@ -25,6 +25,12 @@ def test_one_row_a_claim(tmp_path):
     ]
 
 
+def test_calibration_has_a_row_a_network_and_calibrator_with_intervals():
+    row = {"model": "a", "under": "clean", "calibrator": "none", "ece": 0.005, "ece_low": 0.003, "ece_high": 0.0091}
+    rows = results_table.calibration({"calibration": [row, {**row, "calibrator": "lac", "ece": None}]}).splitlines()
+    assert rows[2:] == ["| a | none | 0.5 % [0.3, 0.9] |  |  |  |  |", "| a | temperature |  |  |  |  |  |"]
+
+
 def test_it_replaces_only_what_stands_between_the_markers():
     text = f"before\n{results_table.BEGIN}\nold\n{results_table.END}\nafter\n"
     new = results_table.inserted(text, "new")
@@ -43,6 +49,4 @@ def test_what_is_no_report_is_named(tmp_path):
 
 def test_the_readme_says_what_the_files_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert results_table.inserted(text, results_table.table(ROOT / "results" / "founding")) == text, (
-        "run python docs/results_table.py"
-    )
+    assert results_table.made(text, ROOT / "results") == text, "run python docs/results_table.py"

@@ -152,22 +152,6 @@ def test_one_sample_one_class_absent_and_fewer_samples_than_bins():
     assert single["ece"] == pytest.approx(single["mce"]) == pytest.approx(single["ece_mass"])
 
 
-def test_intervals_are_seeded_and_hold_the_estimate():
-    p, y = random_case(4, 300)
-    first, again = (metrics.summary_intervals(p, y, seed=1, resamples=100) for _ in range(2))
-    assert first == again
-    estimate = metrics.summary(p, y)
-    for key, (low, high) in first.items():
-        assert low <= estimate[key] <= high, key
-    low, high = first["accuracy"]
-    assert 0.02 < high - low < 0.2
-
-
-def test_intervals_of_errors_are_absent_where_there_are_none():
-    found = metrics.summary_intervals(np.tile([0.6, 0.4], (5, 1)), np.zeros(5, int), resamples=20)
-    assert "confidence_errors" not in found
-
-
 @pytest.mark.parametrize(
     ("p", "y", "message"),
     [

@@ -34,7 +34,7 @@ def trusted(ledger):
 def evidence(*parts, verdicts=None, **frames):
     ledger = pd.concat(parts, ignore_index=True) if parts else EMPTY
     given = trusted(ledger) if verdicts is None and len(ledger) else verdicts or {}
-    empty = dict.fromkeys(("measured", "history", "calibration", "detection", "costs"), EMPTY)
+    empty = dict.fromkeys(("measured", "history", "calibration", "detection", "costs", "resampled"), EMPTY)
     return Evidence(ledger=ledger, verdicts=given, attacks={"pgd": "PGD, linf 0.3"}, **{**empty, **frames})
 
 
@@ -362,6 +362,71 @@ def test_calibration_gap_against_a_group_its_temperature_and_a_bound():
     assert claim("calibration-gap", groups=["a.x", "b.x"], at_most=0.05).judge(given).verdict == "partly"
     with pytest.raises(ValidationError, match="either 'than'"):
         claim("calibration-gap", groups="a.x")
+
+
+def resampled(group, *errors_of_seeds, samples="a", noise=0.01):
+    """500 draws a network around its error; the noise of the samples is the same for all, as of a shared bootstrap."""
+    shared = noise * np.random.default_rng(0).normal(size=500)
+    rows = [
+        {"model": f"{group}.{seed}", "group": group, "seed": seed, "draws": error + shared * (1 + seed / 10)}
+        for seed, error in enumerate(errors_of_seeds)
+    ]
+    return pd.DataFrame(rows).assign(under="clean", calibrator="none", metric="ece", samples=samples)
+
+
+def gap_of_nets(first, second, second_samples="a", **settings):
+    given = evidence(
+        calibration=pd.concat([errors("a.x", first), errors("b.x", second)]),
+        resampled=pd.concat([resampled("a.x", *first), resampled("b.x", *second, samples=second_samples)]),
+    )
+    return claim("calibration-gap", groups="a.x", **({"than": "b.x"} | settings)).judge(given)
+
+
+def test_calibration_gap_of_one_seed_has_an_interval_over_the_samples_that_both_nets_share():
+    found = gap_of_nets([0.02], [0.021])  # paired, the draws differ by 0.001 exactly; unpaired by 0.014 +- 0.028
+    assert (found.verdict, found.seeds) == ("partly", 1)  # nothing is known of other seeds
+    assert (found.low, found.effect, found.high) == pytest.approx((0.001, 0.001, 0.001))
+    assert "over samples 0.001 to 0.001, over seeds unknown, one seed" in found.reason
+    assert found.rows[0]["seeds_low"] is None
+    assert gap_of_nets([0.02], [0.02]).verdict == "fails"
+    assert gap_of_nets([0.021], [0.02]).verdict == "fails"
+    apart = gap_of_nets([0.02], [0.05], second_samples="b")
+    assert (apart.verdict, apart.low) == ("partly", None)
+
+
+def test_calibration_gap_is_partly_where_its_interval_over_samples_holds_the_bound():
+    given = evidence(
+        calibration=pd.concat([errors("a.x", [0.02]), errors("b.x", [0.03])]),
+        resampled=pd.concat([resampled("a.x", 0.02), resampled("b.x", 0.03, noise=-0.01)]),
+    )
+    found = claim("calibration-gap", groups="a.x", than="b.x").judge(given)
+    assert found.verdict == "partly"
+    assert found.effect == pytest.approx(0.01)
+    assert found.low < 0 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [
+        ([0.02, 0.021, 0.019], [0.1, 0.11, 0.09], "holds"),  # beyond samples and seeds
+        ([0.02, 0.09, 0.05], [0.06, 0.11, 0.09], "partly"),  # beyond samples alone
+        ([0.02, 0.021, 0.019], [0.01, 0.011, 0.009], "fails"),
+    ],
+)
+def test_calibration_gap_of_several_seeds_must_exceed_both_variations(first, second, verdict):
+    found = gap_of_nets(first, second)
+    assert found.verdict == verdict
+    assert found.low == pytest.approx(found.effect)  # all of the noise is shared
+    assert found.rows[0]["seeds_low"] < found.low
+
+
+def test_calibration_bound_must_be_kept_over_samples_and_over_seeds():
+    errors = [0.02, 0.021, 0.019]
+    assert gap_of_nets(errors, errors, than=None, at_most=0.05).verdict == "holds"
+    assert gap_of_nets(errors, errors, than=None, at_most=0.03).verdict == "partly"  # not over samples
+    assert gap_of_nets([0.02], [0.02], than=None, at_most=0.05).verdict == "partly"  # nothing is known of other seeds
+    assert gap_of_nets(errors, errors, than=None, at_most=0.01).verdict == "fails"
 
 
 def test_detection_by_bound_by_group_and_by_score():

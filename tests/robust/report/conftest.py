@@ -159,9 +159,13 @@ def inputs(study_and_parts):
         ],
         "calibration": [
             {"model": ids[0], "under": u, "calibrator": c, "temperature": t}
-            | {"ece": 0.02, "mce": 0.2, "brier": 0.05, "nll": 0.2}
+            | {"ece": 0.02, "mce": 0.2, "brier": 0.05, "nll": 0.2, "ece_low": 0.0125, "ece_high": 0.031}
             for u in ("clean", "pgd-1-8")
             for c, t in (("none", None), ("temperature", 1.6))
+        ]
+        + [
+            {"model": ids[0], "under": "clean", "calibrator": "lac"}
+            | {"coverage": 0.91, "coverage_low": 0.88, "coverage_high": 0.94, "size": 1.5, "worst_class": 0.7}
         ],
         "detection": [
             {"model": id, "score": s, "ood": "kmnist", "auroc": 0.93, "aupr": 0.95, "fpr95": 0.31}

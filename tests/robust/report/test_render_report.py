@@ -95,6 +95,15 @@ def test_every_section_is_there_and_the_summary_first(page):
     assert "noise of the same size beats it on 3 of 360 samples" in text
 
 
+def test_calibration_stands_with_its_intervals_on_the_page_and_in_the_csv(page, folder):
+    text = " ".join("".join(page.text).split())
+    assert "2.0 % [1.2, 3.1]" in text
+    assert "91.0 % [88.0, 94.0]" in text  # of the sets, whose size has no interval here
+    rows = pd.read_csv(folder / "calibration.csv")
+    assert rows["ece_high"].dropna().unique().tolist() == [0.031]
+    assert rows["coverage_low"].dropna().tolist() == [0.88]
+
+
 def test_every_figure_is_drawn_with_its_file_and_csv(page, folder):
     report = json.loads((folder / "report.json").read_text())
     for figure in report["figures"]:
@@ -216,6 +225,13 @@ def test_hostile_names_are_text_in_latex_svg_and_file_names(hostile):
     card = next(hostile.glob("card-script*.md")).read_text()
     prose = [line for line in card.split("---\n", 2)[2].splitlines() if not line.startswith("    ")]
     assert "<script>" not in "".join(prose)
+
+
+def test_latex_shows_intervals_in_brackets_where_they_are_known():
+    text = latex([{"ece": 0.02, "ece_low": 0.01, "ece_high": 0.03}, {"ece": 0.5, "ece_low": None, "ece_high": None}])
+    assert "0.0200 [0.0100, 0.0300]" in text
+    assert "ece low" not in text
+    assert "[–" not in text
 
 
 def test_latex_shows_unknown_values_as_dashes():
