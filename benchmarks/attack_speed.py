@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from robust import torchvision
 from robust.attacks.pgd import PGD
 from robust.classifier import Classifier, Metered
-from robust.evaluation import judge
+from robust.judging import judge
 from robust.memory_layout import channels_last_copy
 from robust.randomness import Randomness
 from robust.registry import create

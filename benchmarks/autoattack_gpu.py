@@ -32,7 +32,7 @@ from robust.attacks.autoattack import AutoAttack
 from robust.checkpoint import load_weights, save_weights, write_atomically
 from robust.classifier import Classifier
 from robust.datasets.dataset import DatasetSpec
-from robust.evaluation import judge
+from robust.judging import judge
 from robust.models.model import Model
 from robust.models.resnet18 import ResNet18
 from robust.models.wrn import WideResNet

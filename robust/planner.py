@@ -19,7 +19,8 @@ from torch import Tensor
 
 from robust.attacks.attack import Attack, input_gradient
 from robust.classifier import Classifier
-from robust.evaluation import Evaluation, label_all
+from robust.evaluation import label_all
+from robust.judging import Evaluation
 
 CHECKS = 3  # forward passes of the evaluation itself: the clean look, the recheck, and the recheck after rounding
 

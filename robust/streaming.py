@@ -12,7 +12,8 @@ from torch import Tensor
 
 from robust.classifier import Classifier
 from robust.datasets.dataset import Dataset
-from robust.evaluation import Evaluation, Ledger, evaluate_shards
+from robust.evaluation import Ledger, evaluate_shards
+from robust.judging import Evaluation
 
 
 def evaluate_dataset(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from robust.calibration.calibrator import SmoothedSetPredictor
     from robust.classifier import Classifier
-    from robust.evaluation import Evaluation
+    from robust.judging import Evaluation
     from robust.study import Study
 
 SAMPLES = 200  # test samples, unless the calibrator's `on.samples` says otherwise: each costs hundreds of passes
@@ -26,12 +26,12 @@ SAMPLES = 200  # test samples, unless the calibrator's `on.samples` says otherwi
 @cached_task(
     "conformal",
     version=2,
-    roots=("robust.evaluation", "robust.calibration.conformal", "robust.calibration.intervals"),
+    roots=("robust.judging", "robust.calibration.conformal", "robust.calibration.intervals"),
 )
 def conformal(work: Work, store: Store) -> Manifest:
     """Coverage and size of the sets under every evaluation: rows {under, calibrator, coverage, coverage_low, ...}."""
     from robust.calibration.intervals import Resamples
-    from robust.evaluation import judge
+    from robust.judging import judge
     from robust.registry import create
 
     one_thread()

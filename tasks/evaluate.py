@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from robust.attacks.attack import Context
     from robust.corruptions.corruption import Corruption
     from robust.datasets.dataset import Split
-    from robust.evaluation import Evaluation
+    from robust.judging import Evaluation
     from robust.study import Study
     from robust.study_entries import EvaluationEntry
 
 
-@cached_task("evaluate", version=1, roots=("robust.evaluation",))
+@cached_task("evaluate", version=1, roots=("robust.judging",))
 def evaluate(work: Work, store: Store) -> Manifest:
     """Judge one shard; labels of model and evaluation are added when the ledger is put together."""
     from robust import ledger
     from robust.attacks.attack import Attack
-    from robust.evaluation import judge
+    from robust.judging import judge
     from robust.registry import create
 
     one_thread()

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from robust.study import Study
 
 
-@cached_task("examples", version=1, roots=("robust.evaluation",))
+@cached_task("examples", version=1, roots=("robust.judging",))
 def examples(work: Work, store: Store) -> Manifest:
     """Clean and attacked images of a few samples as uint8, rounded inside the ball."""
     import numpy as np
     import torch
 
-    from robust.evaluation import judge
+    from robust.judging import judge
     from robust.registry import create
 
     one_thread()

@@ -23,10 +23,10 @@ from tasks.store import Store
 if TYPE_CHECKING:
     from robust.classifier import Classifier
     from robust.datasets.dataset import Dataset
-    from robust.evaluation import Evaluation
     from robust.foreign.loaded import Loaded
     from robust.foreign.probe import Examination
     from robust.foreign.request import Request
+    from robust.judging import Evaluation
 
 ROOTS = ("robust.foreign.loading", "robust.foreign.preparation")
 

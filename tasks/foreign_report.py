@@ -20,8 +20,8 @@ from tasks.manifest import Manifest
 from tasks.store import Store
 
 if TYPE_CHECKING:
-    from robust.evaluation import Evaluation
     from robust.foreign.probe import Examination
+    from robust.judging import Evaluation
     from tasks.foreign import Subject
 
 SEVERITY = ("trusted", "suspect", "broken")

@@ -2,7 +2,7 @@
 
 An attack promises one of two things: `FixedBudget.perturb` returns images inside the threat model's ball, chosen to
 be misclassified; `SmallestDistance.minimise` returns misclassified images as near as it can find. Neither decides
-whether it won: `robust.evaluation` checks every image again outside the attack. Batch in, tensors out, no state; all
+whether it won: `robust.judging` checks every image again outside the attack. Batch in, tensors out, no state; all
 randomness comes from `rng`; passes are counted by the classifier itself (`classifier.select(rows)`).
 """
 

@@ -19,7 +19,7 @@ from robust.attacks.fgsm import FGSM
 from robust.attacks.fmn import FMN
 from robust.attacks.pgd import PGD
 from robust.diagnostics.diagnostic import Diagnostic, Measured, Row, Subject
-from robust.evaluation import judge
+from robust.judging import judge
 from robust.statistics import bootstrap
 from robust.threat import ThreatModel
 

@@ -10,7 +10,7 @@ from robust.classifier import Classifier, Metered
 from robust.corruptions.clean import Clean
 from robust.defences.jem_refinement import JEMRefinement, Refined
 from robust.diagnostics.diagnostic import Diagnostic, Measured, Row, Subject
-from robust.evaluation import Evaluation, judge
+from robust.judging import Evaluation, judge
 from robust.method import Exact, exact
 from robust.statistics import wilson
 from robust.threat import ThreatModel

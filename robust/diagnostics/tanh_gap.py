@@ -11,7 +11,7 @@ from robust.attacks.attack import Attack
 from robust.attacks.pgd import PGD
 from robust.attacks.substitute import Substitute
 from robust.diagnostics.diagnostic import Diagnostic, Measured, Row, Subject
-from robust.evaluation import judge
+from robust.judging import judge
 from robust.method import Exact, exact
 from robust.statistics import paired_bootstrap, wilson
 from robust.threat import Norm, ThreatModel

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from robust.attacks.attack import Attack
 from robust.corruptions.clean import Clean
 from robust.datasets.dataset import DatasetSpec, Split
-from robust.evaluation import Evaluation, label_all
+from robust.evaluation import label_all
 from robust.foreign.hypotheses import Declared
 from robust.foreign.loaded import ForeignError
 from robust.foreign.probe import Access
 from robust.gate import Gate
+from robust.judging import Evaluation
 from robust.method import Exact, fraction_text
 from robust.registry import UnknownMethod, create, entries, nearest
 

@@ -9,7 +9,8 @@ from torch import nn
 from robust.attacks.attack import FixedBudget, SmallestDistance, input_gradient
 from robust.classifier import Classifier, Metered
 from robust.corruptions import Clean, GaussianNoise
-from robust.evaluation import evaluate, judge
+from robust.evaluation import evaluate
+from robust.judging import judge
 from robust.losses import margin
 from robust.threat import ThreatModel
 

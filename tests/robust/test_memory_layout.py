@@ -6,7 +6,7 @@ from torch import nn
 
 from robust.attacks.pgd import PGD
 from robust.classifier import Classifier
-from robust.evaluation import judge
+from robust.judging import judge
 from robust.memory_layout import channels_last_copy
 
 
@@ -74,7 +74,7 @@ def test_an_image_that_fools_the_copy_alone_is_searched_again(monkeypatch):
         return twin
 
     plain = judge(classifier, IMAGES, labels, torch.arange(40), PGD(eps="1/10", steps=10), seed=0)
-    monkeypatch.setattr("robust.evaluation.channels_last_copy", other)
+    monkeypatch.setattr("robust.judging.channels_last_copy", other)
     settled = judge(classifier, IMAGES, labels, torch.arange(40), PGD(eps="1/10", steps=10), seed=0)
     fell = plain.rows["success"].to_numpy()
     wrong = classifier(settled.images).argmax(1) != labels

@@ -136,8 +136,8 @@ def test_unknown_roots_are_named():
 
 
 def test_the_library_itself():
-    found = closure(["robust.evaluation"])
-    assert {"robust.evaluation", "robust.ledger", "robust.threat", "robust.randomness"} <= set(found)
+    found = closure(["robust.judging"])
+    assert {"robust.judging", "robust.ledger", "robust.threat", "robust.randomness"} <= set(found)
     assert not [name for name in found if name.split(".")[0] not in ("robust",)]
 
 
@@ -164,7 +164,7 @@ def test_modules_behind_a_method_include_the_methods_inside_it():
 
 
 def test_digests_do_not_depend_on_the_process(repository):
-    program = "from tasks.code import code_digest; print(code_digest(['robust.evaluation'])[0])"
+    program = "from tasks.code import code_digest; print(code_digest(['robust.judging'])[0])"
     outputs = {
         subprocess.run(
             [sys.executable, "-c", program],
@@ -172,4 +172,4 @@ def test_digests_do_not_depend_on_the_process(repository):
         ).stdout
         for seed in ("1", "2")
     }  # fmt: skip
-    assert outputs == {code_digest(["robust.evaluation"])[0] + "\n"}
+    assert outputs == {code_digest(["robust.judging"])[0] + "\n"}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robust.attacks.attack import FixedBudget, SmallestDistance
 from robust.classifier import Classifier, Metered
-from robust.evaluation import judge
+from robust.judging import judge
 from robust.randomness import Randomness
 from robust.registry import create
 

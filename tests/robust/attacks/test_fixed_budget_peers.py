@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robust import torchvision
-from robust.evaluation import judge
+from robust.judging import judge
 from robust.registry import create
 
 COUNT = 100

@@ -14,7 +14,8 @@ from robust.classifier import Classifier
 from robust.datasets.digits import Digits
 from robust.datasets.mnist import MNIST
 from robust.defences.input_quantisation import InputQuantisation
-from robust.evaluation import evaluate, judge
+from robust.evaluation import evaluate
+from robust.judging import judge
 from robust.models.mlp import MLP
 from robust.objectives.ibp import IBP
 from robust.objectives.objective import Training

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from robust import evaluation, ledger
+from robust import evaluation, judging, ledger
 from robust.attacks.pgd import PGD
 from robust.certificates.contradiction import Contradiction, contradictions, refuse
 from robust.classifier import Classifier
@@ -68,6 +68,6 @@ def test_an_evaluation_with_a_lying_bound_is_stopped(monkeypatch):
     def lie(classifier, shape, attack):  # everything is proven, but only where the first attack asks
         return (lambda x, y: torch.ones_like(y, dtype=torch.bool)) if attack is first else None
 
-    monkeypatch.setattr(evaluation, "screen_for", lie)
+    monkeypatch.setattr(judging, "screen_for", lie)
     with pytest.raises(Contradiction):
         evaluation.evaluate(net, images, labels, [first, second])

@@ -9,7 +9,7 @@ from robust.certificates.bounds import Unsupported
 from robust.certificates.certificate import FALSIFIED, UNKNOWN, VERIFIED
 from robust.certificates.interval import Interval
 from robust.classifier import Classifier
-from robust.evaluation import judge
+from robust.judging import judge
 from robust.models.mlp import MLP
 from robust.models.model import Inputs
 from robust.randomness import Randomness
