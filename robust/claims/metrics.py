@@ -52,7 +52,7 @@ def against_bound(
         verdict: Verdict = verdicts.pop() if len(verdicts) == 1 else "partly"
         findings.append(Finding(verdict, found.estimate, limits["low"], limits["high"], text, row))
     critical = weakest(findings) if at_most is None else max(findings, key=lambda finding: finding.effect)
-    reason = f"Claimed is {metric} {bound_words(at_least, at_most)}: {told(findings)}"
+    reason = f"Claimed is {named(metric)} {bound_words(at_least, at_most)}: {told(findings)}"
     return _judgement(findings, critical, reason, metric, what, min(len(side.values) for side in sides))
 
 
@@ -69,7 +69,7 @@ def against_others(
         row |= {"other": means[1], "gain": gain.estimate, **_limits(samples, gain)}
         over = f"over samples {between(samples)}, " if samples else ""
         text = (
-            f"{side.name} has {metric} {number(means[0])} and {other.name} {number(means[1])}, a gain of "
+            f"{side.name} has {named(metric)} {number(means[0])} and {other.name} {number(means[1])}, a gain of "
             f"{number(gain.estimate)} ({over}over seeds {between(gain)})"
         )
         verdict = _beyond(gain.estimate, _both(samples, gain), at_least)
@@ -118,5 +118,9 @@ def _limits(samples: Interval | None, seeds: Interval) -> dict[str, float | None
 def _judgement(
     findings: Sequence[Finding], critical: Finding, reason: str, metric: str, what: str, seeds: int
 ) -> Judgement:
-    unit = metric.replace("_", " ") if len(metric) > LONGEST else metric.upper()
-    return summed_up(findings, reason=reason, critical=critical, unit=unit, attack=what, seeds=seeds)
+    return summed_up(findings, reason=reason, critical=critical, unit=named(metric), attack=what, seeds=seeds)
+
+
+def named(metric: str) -> str:
+    """A metric in words: ECE, confidence errors."""
+    return metric.upper() if len(metric) <= LONGEST else metric.replace("_", " ")
