@@ -231,6 +231,8 @@ class Delivery:
 
     def _create(self, address: RunAddress, event: Event | None) -> str:
         tags = {"robust.key": address.key}
+        if event and "robust.owner" in event.data["tags"]:  # at once: a process killed now must be known as the owner
+            tags["robust.owner"] = event.data["tags"]["robust.owner"]
         if address.parent is not None:
             tags["mlflow.parentRunId"] = self._parent_id(address)
         run = self.client().create_run(

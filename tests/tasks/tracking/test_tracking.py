@@ -165,6 +165,23 @@ def test_the_sweeper_closes_what_a_killed_process_left_and_nothing_else(home):
     assert Tracker(home).sweep() == []
 
 
+def test_a_run_whose_process_died_right_after_making_it_is_closed(home):
+    script = textwrap.dedent("""
+        import os, signal, sys
+        from pathlib import Path
+        from tasks.mlflow_delivery import Delivery
+        from tasks.tracking import Tracker
+        run = Tracker(Path(sys.argv[1])).flow_run("study", "killed")
+        Delivery._batch = lambda *args, **rest: os.kill(os.getpid(), signal.SIGKILL)
+        run.child("killed-child")
+    """)
+    died = subprocess.run([sys.executable, "-c", script, str(home)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert len(runs_of(home)) == 2
+    Tracker(home).sweep()
+    assert {run.info.status for run in runs_of(home)} == {"FAILED"}
+
+
 def test_only_allowed_variables_are_recorded_and_credentials_are_masked(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.setenv("ROBUST_DATA", "https://me:hunter2@host/data")
