@@ -21,6 +21,7 @@ KEPT = (
     "calibration", "detection", "claims", "published", "paper_figures", "not_run", "shift", "environment", "manifest",
     "commands", "settings",
 )  # fmt: skip
+DIGITS = 8  # significant ones of each number: more than any sample here can tell
 RESULTS = Path(__file__).parents[1] / "results" / "founding"
 
 
@@ -49,7 +50,8 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     for study in args.studies:
-        report = json.loads((args.home / "reports" / study / "report.json").read_text(encoding="utf-8"))
+        text = (args.home / "reports" / study / "report.json").read_text(encoding="utf-8")
+        report = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.{DIGITS}g}"))
         content = text_of(published(report)).encode()
         write_atomically(args.folder / f"{study}.json", content)
         print(f"{study}: {len(content):,} bytes, {len(report['claims'])} claims")

@@ -15,12 +15,14 @@ class Stoppable(TaskRunner[Any]):
     """A task runner whose workers leave signals to this process, and are asked to stop when its flow is broken off."""
 
     def __enter__(self) -> Self:
+        stopping.start_tracker()
         with stopping.deaf():
             return super().__enter__()
 
     def submit(self, *arguments: Any, **options: Any) -> Any:
         """Hand over one task; the workers are started when the first ones come."""
         with stopping.deaf():
+            # abstract in TaskRunner; what is called is the pool's, which stands after this class among the bases
             return super().submit(*arguments, **options)  # type: ignore[safe-super]
 
     def __exit__(

@@ -233,28 +233,9 @@ def report_of(
         for network, manifest in outcome.diagnosed.items()
     }
     verdicts, evidence = verdicts_of(outcome.study, rows, diagnoses)
-    tables: dict[str, list[dict[str, Any]]] = {"calibration": [], "detection": [], "scores": [], "history": []}
-    for name, source, role in (
-        ("calibration", outcome.calibrated, "rows"),
-        ("detection", outcome.detected, "metrics"),
-        ("scores", outcome.detected, "kept"),
-        ("history", outcome.trained, "history"),
-    ):
-        for network, manifest in source.items():
-            found = json.loads(store.read(manifest.files[role]))
-            tables[name] += [{"model": network, **row} for row in found]
-    for network, by_label in outcome.conformal.items():
-        for manifest in by_label.values():
-            rows_of = json.loads(store.read(manifest.files["rows"]))
-            tables["calibration"] += [{"model": network, **row} for row in rows_of]
-    resampled = [
-        {"model": network, **row}
-        for network, manifest in outcome.calibrated.items()
-        for row in draws_of(manifest, store)
-    ]
-    found = measurements_of(outcome, store)
+    tables, found = tables_of(outcome, store), measurements_of(outcome, store)
     shown, costs = outcome.study.report, costs_of(outcome)
-    all_tables = {**tables, "measured": found["rows"], "resampled": resampled}
+    all_tables = {**tables, "measured": found["rows"], "resampled": resamples_of(outcome, store)}
     evidence_rows = evidence_of(outcome.study, rows, costs, all_tables, verdicts)
     report = build(
         description(outcome),
@@ -279,6 +260,31 @@ def report_of(
         **tables,
     )
     return {**report, "checkpoints": checkpoint_rows(outcome, rows, last), "settings": outcome.study.settings()}
+
+
+def tables_of(outcome: Outcome, store: Store) -> dict[str, list[dict[str, Any]]]:
+    """The rows of calibrations, detections and trainings, each with its network."""
+    tables: dict[str, list[dict[str, Any]]] = {"calibration": [], "detection": [], "scores": [], "history": []}
+    parts = [
+        *(("calibration", network, each.files["rows"]) for network, each in outcome.calibrated.items()),
+        *(
+            ("calibration", network, each.files["rows"])
+            for network, by_label in outcome.conformal.items()
+            for each in by_label.values()
+        ),
+        *(("detection", network, each.files["metrics"]) for network, each in outcome.detected.items()),
+        *(("scores", network, each.files["kept"]) for network, each in outcome.detected.items()),
+        *(("history", network, each.files["history"]) for network, each in outcome.trained.items()),
+    ]
+    for name, network, file in parts:
+        tables[name] += [{"model": network, **row} for row in json.loads(store.read(file))]
+    return tables
+
+
+def resamples_of(outcome: Outcome, store: Store) -> list[dict[str, Any]]:
+    """The calibration metrics in bootstrap resamples, which claims compare."""
+    calibrated = outcome.calibrated.items()
+    return [{"model": network, **row} for network, manifest in calibrated for row in draws_of(manifest, store)]
 
 
 def measurements_of(outcome: Outcome, store: Store) -> dict[str, list[dict[str, Any]]]:

@@ -142,7 +142,7 @@ def leave() -> NoReturn:
 @contextmanager
 def deaf() -> Iterator[None]:
     """Processes that are started within, and threads and what they start later, leave the signals of a group to us."""
-    start_tracker()
+    resource_tracker.ensure_running()  # before it is blocked: its start makes the calling thread hear again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -151,9 +151,9 @@ def deaf() -> Iterator[None]:
 
 
 def start_tracker() -> None:
-    """Start the process that tidies up after pools before a pool does: its start makes the calling thread hear again.
+    """Start the process that tidies up after pools before a pool does, so that it knows not to speak of it.
 
-    It has no word to say about the semaphores that it finds when we `leave` in a hurry.
+    Else it warns of the semaphores that it finds when we `leave` in a hurry.
     """
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, SILENCE)))

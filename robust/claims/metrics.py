@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust.calibration.metrics import centred_interval
+from robust.claims.accuracy_gap import beyond
 from robust.claims.bounds import bound_words, gap_of, judged, limit, mean_of, over_seeds
 from robust.claims.claim import Judgement, Verdict
 from robust.claims.weighed import Finding, summed_up, told, weakest
@@ -48,7 +49,7 @@ def against_bound(
         row = {"what": side.name, "metric": metric, "mean": found.estimate, **limits, "seeds": len(side.values)}
         text = f"{side.name} has {over_seeds(found, len(side.values))}"
         text += f", over samples {between(samples)}" if samples else ""
-        verdicts = {judged(interval, at_least, at_most) for interval in _both(samples, found)}
+        verdicts = {judged(interval, at_least, at_most) for interval in (samples or found, found)}
         verdict: Verdict = verdicts.pop() if len(verdicts) == 1 else "partly"
         findings.append(Finding(verdict, found.estimate, limits["low"], limits["high"], text, row))
     critical = weakest(findings) if at_most is None else max(findings, key=lambda finding: finding.effect)
@@ -72,7 +73,7 @@ def against_others(
             f"{side.name} has {named(metric)} {number(means[0])} and {other.name} {number(means[1])}, a gain of "
             f"{number(gain.estimate)} ({over}over seeds {between(gain)})"
         )
-        verdict = _beyond(gain.estimate, _both(samples, gain), at_least)
+        verdict = beyond(gain.estimate, (samples or gain).low, gain.low, at_least)
         findings.append(Finding(verdict, gain.estimate, row["low"], row["high"], text, row))
     seeds = min(len(side.values) for side in (*sides, *others))
     return _judgement(findings, weakest(findings), told(findings), metric, what, seeds)
@@ -94,18 +95,6 @@ def _interval(estimate: float, draws: Draws) -> Interval | None:
     """None if no resample defines the metric, such as the confidence on errors of a network that makes none."""
     kept = draws[np.isfinite(draws)]
     return Interval(estimate, *centred_interval(estimate, kept)) if len(kept) else None
-
-
-def _both(samples: Interval | None, seeds: Interval) -> list[Interval]:
-    """What must keep a bound; that over one seed is not finite and keeps none."""
-    return [seeds] if samples is None else [samples, seeds]
-
-
-def _beyond(effect: float, intervals: Sequence[Interval], bound: float) -> Verdict:
-    """holds: every interval lies above the bound; partly: the estimate does; else fails."""
-    if effect <= bound:
-        return "fails"
-    return "holds" if all(found.low > bound for found in intervals) else "partly"
 
 
 def _limits(samples: Interval | None, seeds: Interval) -> dict[str, float | None]:
