@@ -163,6 +163,16 @@ def gather(attributes: Attributes, x: Tensor, indices: Tensor) -> Tensor:
     return found.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
 
 
+def scatter_nd(attributes: Attributes, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """x with values or slices put, or added, at positions that span its first axes: indices [..., k], k of them."""
+    how = attributes.get("reduction", "none")
+    if how not in ("none", "add"):
+        raise ValueError(f"ScatterND with the reduction {how} is not known here")
+    index = indices.long().to(x.device)
+    places = [axis % side for axis, side in zip(index.unbind(-1), x.shape)]
+    return x.index_put(places, updates.to(x), accumulate=how == "add")
+
+
 def expand(attributes: Attributes, x: Tensor, shape: Tensor) -> Tensor:
     """Broadcast in both directions."""
     return x.expand(torch.broadcast_shapes(x.shape, tuple(integers(shape))))
@@ -206,7 +216,7 @@ OPERATORS: dict[str, Operator] = {
     "Where": elementwise(torch.where), "MatMul": elementwise(torch.matmul), "Clip": clip, "Cast": cast,
     "Constant": constant, "ConstantOfShape": constant_of_shape, "Reshape": reshape, "Flatten": flatten,
     "Squeeze": squeeze, "Unsqueeze": unsqueeze, "Split": split, "Slice": slice_, "Gather": gather, "Expand": expand,
-    "Shape": shape, "Transpose": transpose, "Concat": concat, "ArgMax": argmax,
+    "ScatterND": scatter_nd, "Shape": shape, "Transpose": transpose, "Concat": concat, "ArgMax": argmax,
     "Tile": lambda attributes, x, repeats: x.repeat(integers(repeats)),
     "Einsum": lambda attributes, *xs: torch.einsum(attributes["equation"], *xs),
     "ReduceMean": reduction(lambda x, dims, keep: x.mean(dims, keepdim=keep)),

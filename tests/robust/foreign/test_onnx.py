@@ -6,6 +6,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from torch import nn
 
 from robust.foreign.loaded import ForeignError, Source
 from robust.foreign.loading import load
@@ -66,6 +67,8 @@ ONE = [
     ("InstanceNormalization", {}, {"s": values(3), "b": values(3)}),
     ("LayerNormalization", {"axis": -1}, {"s": values(8), "b": values(8)}),
     ("MatMul", {}, {"w": values(8, 5)}),
+    ("ScatterND", {}, {"i": np.array([[0, 2], [-1, 0]]), "u": values(2, 8, 8)}),
+    ("ScatterND", {"reduction": "add"}, {"i": np.array([[0, 2, 1, 1], [0, 2, 1, 1]]), "u": values(2)}),
 ]  # fmt: skip
 
 
@@ -127,6 +130,34 @@ def newly_exported(opset=18):
 @pytest.mark.parametrize("opset", [18, 20])
 def test_files_of_torch_s_newer_exporter_run(opset):
     agree(newly_exported(opset), values(3, 3, 8, 8))
+
+
+class Swinging(nn.Module):
+    """The kinds of layers that exported networks hold: convolutions, norms, shifted windows, attention, a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.SiLU(), nn.MaxPool2d(2))
+        self.norm, self.attention = nn.LayerNorm(8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Dropout(0.5), nn.Linear(16, 5))
+
+    def forward(self, x):
+        x = torch.roll(self.stem(x), (1, 1), (2, 3))
+        tokens = self.norm(x.flatten(2).transpose(1, 2))
+        return self.head((tokens + self.attention(tokens, tokens, tokens)[0]).mean(1))
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # the exporter's own
+@pytest.mark.parametrize("batch", [{}, {"dynamic_shapes": ({0: "batch"},)}], ids=["fixed", "any"])
+def test_files_that_torch_exports_today_run_at_any_batch_size(batch, tmp_path):
+    torch.manual_seed(0)
+    net = Swinging().eval()
+    torch.onnx.export(net, (torch.rand(2, 3, 16, 16),), tmp_path / "net.onnx", dynamo=True, verbose=False, **batch)
+    loaded = load(Source.of("net.onnx", tmp_path)).module
+    images = torch.rand(5, 3, 16, 16, requires_grad=True)
+    torch.testing.assert_close(loaded(images), net(images), rtol=1e-4, atol=1e-5)
+    wanted, found = (torch.autograd.grad(each(images)[:, 0].sum(), images)[0] for each in (net, loaded))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_weights_beside_the_file_are_read_and_belong_to_what_identifies_it(tmp_path):
