@@ -4,9 +4,9 @@ Run it as `python benchmarks/corruption_speed.py [side...]`, sides in pixels (de
 `imagenet_samples` under ROBUST_DATA and `imagecorruptions`, `scikit-image` and `opencv-python-headless` installed. Both
 sides get the same photographs and the constants of ImageNet-C, each in the form it works on: ours one float batch
 [N,3,side,side], theirs 8-bit images one by one. At 32 px a batch is a shard of 500, as evaluations hand it over, and
-one of 40, where every operation of torch is felt; at 224 px it is 50. CPU time of one thread, median of three interleaved rounds. Equal
-severity is measured too: the mean absolute difference to the clean image of both, in 8-bit levels. Goals: geometric
-mean of the ratios at least 10, none below 1.
+one of 40, where every operation of torch is felt; at 224 px it is 50. CPU time of one thread, median of three
+interleaved rounds. Equal severity is measured too: the mean absolute difference to the clean image of both, in 8-bit
+levels. Goals: geometric mean of the ratios at least 10, none below 1.
 """
 
 from __future__ import annotations
