@@ -32,8 +32,10 @@ def evidence_of(
         verdicts: rows {model, evaluation, verdict, reasons}.
     """
     from robust.claims.claim import Evidence
+    from robust.diagnostics.verdict import strength
 
     networks = {network.id: network for network in study.judged()}
+    attacks = {entry.label: entry.method for entry in study.evaluations if isinstance(entry.method, Attack)}
     judged = rows.select([*LEDGER_COLUMNS, *PASSES]).to_pandas()
     judged = judged[judged["evaluation"].isin([entry.label for entry in study.evaluations])]
 
@@ -50,6 +52,8 @@ def evidence_of(
         **{name: marked(pd.DataFrame(tables.get(name, []))) for name in _FRAMES},
         verdicts={(row["model"], row["evaluation"]): (row["verdict"], list(row["reasons"])) for row in verdicts},
         attacks={entry.label: _in_words(entry.method) for entry in study.evaluations},
+        balls={label: str(attack.threat) for label, attack in attacks.items() if attack.threat.eps is not None},
+        iterated={label for label, attack in attacks.items() if strength(attack) == "gradient"},
     )
 
 

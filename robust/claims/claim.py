@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -32,6 +32,8 @@ class Evidence:
         costs: model, group, evaluation, samples, seconds: volatile, so no number of a claim may come from it.
         verdicts: (model, evaluation) -> verdict and reasons of the validity checks.
         attacks: evaluation label -> what it is in words (method, norm, eps).
+        balls: evaluation label -> threat model, of the attacks of a fixed size.
+        iterated: labels of the attacks that follow a gradient for several steps.
     """
 
     ledger: Frame
@@ -43,6 +45,8 @@ class Evidence:
     resampled: Frame = field(default_factory=pd.DataFrame)
     verdicts: Mapping[tuple[str, str], tuple[str, list[str]]] = field(default_factory=dict)
     attacks: Mapping[str, str] = field(default_factory=dict)
+    balls: Mapping[str, str] = field(default_factory=dict)
+    iterated: Collection[str] = ()
 
 
 @dataclass(frozen=True)

@@ -116,16 +116,29 @@ def passes(evidence: Evidence, groups: Iterable[str], under: Sequence[str], mode
 def doubts(evidence: Evidence, groups: Iterable[str], under: Sequence[str]) -> list[str]:
     """The attacks among the evaluations whose validity verdict is not `trusted`, in words; empty if all are.
 
-    An evaluation that fills `success` is an attack; one that was never checked is suspect.
+    An evaluation that fills `success` is an attack; one that was never checked is suspect. The doubt that an attack is
+    too weak is settled where another of them is stronger beyond doubt, as in the report's worst case.
     """
     found: dict[tuple[str, str, str], list[str]] = {}
     frame = evidence.ledger[evidence.ledger["group"].isin(list(groups)) & evidence.ledger["evaluation"].isin(under)]
     attacks = frame[frame["success"].notna()] if "success" in frame else frame[:0]
     for model, label in attacks[["model", "evaluation"]].astype(str).drop_duplicates().itertuples(index=False):
         verdict, reasons = evidence.verdicts.get((model, label), ("suspect", ["no validity checks were run"]))
-        if verdict != "trusted":
+        if verdict != "trusted" and not _settled(evidence, attacks[attacks["model"] == model], model, label):
             found.setdefault((label, verdict, (reasons or ["no reason given"])[0]), []).append(model)
     return [f"{label} is {verdict} for {listed(nets, 3)} ({why})" for (label, verdict, why), nets in found.items()]
+
+
+def _settled(evidence: Evidence, attacks: Frame, model: str, doubted: str) -> bool:
+    """Whether a trusted iterated attack in the same ball left no more right, on shared samples, than a doubted one."""
+    right = {str(label): part.set_index("sample")["correct"] for label, part in attacks.groupby("evaluation")}
+    for label in (set(right) & set(evidence.iterated)) - {doubted}:
+        trusted = evidence.verdicts.get((model, label), ("suspect", []))[0] == "trusted"
+        if trusted and doubted in evidence.balls and evidence.balls.get(label) == evidence.balls[doubted]:
+            shared = right[label].index.intersection(right[doubted].index)
+            if len(shared) and right[label][shared].sum() <= right[doubted][shared].sum():
+                return True
+    return False
 
 
 def attack_words(evidence: Evidence, under: Sequence[str]) -> str:

@@ -169,7 +169,7 @@ def scatter_nd(attributes: Attributes, x: Tensor, indices: Tensor, updates: Tens
     if how not in ("none", "add"):
         raise ValueError(f"ScatterND with the reduction {how} is not known here")
     index = indices.long().to(x.device)
-    places = [axis % side for axis, side in zip(index.unbind(-1), x.shape)]
+    places = tuple(axis % side for axis, side in zip(index.unbind(-1), x.shape))
     return x.index_put(places, updates.to(x), accumulate=how == "add")
 
 

@@ -1,6 +1,7 @@
 """Claims judged on hand-made frames whose verdict is known: no network, no training."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -149,6 +150,23 @@ def test_a_doubtful_attack_turns_holds_into_partly_and_is_named():
     assert claim("accuracy-gap", better="a.x", than="b.x", under="pgd").judge(
         evidence(*noise, verdicts={})
     ).verdict == ("holds")
+
+
+def test_the_doubt_about_a_weaker_attack_is_settled_by_a_trusted_one_in_the_same_ball():
+    def judged(better=("fgsm", 170), balls="fgsm pgd", iterated=("pgd",), given="trusted"):
+        parts = [*arms("pgd", a_x=150, b_x=100), *arms(better[0], a_x=better[1], b_x=better[1])]
+        verdicts = trusted(pd.concat(parts))
+        verdicts |= {(model, label): ("suspect", ["a single step"]) for model, label in verdicts if label == "fgsm"}
+        verdicts |= {(model, label): (given, ["?"]) for model, label in verdicts if label == "pgd"}
+        known = evidence(*parts, verdicts=verdicts)
+        known = replace(known, balls=dict.fromkeys(balls.split(), "linf 0.3"), iterated=iterated)
+        return claim("accuracy-gap", better="a.x", than="b.x", under=["pgd", "fgsm"]).judge(known).verdict
+
+    assert judged() == "holds"
+    assert judged(better=("fgsm", 149)) == "partly"  # it breaks what the trusted one leaves, for some networks
+    assert judged(balls="fgsm") == "partly"  # another threat model says nothing about this one
+    assert judged(iterated=()) == "partly"
+    assert judged(given="suspect") == "partly"
 
 
 @pytest.mark.parametrize("kind", [entry.name for entry in entries("claim") if entry.name != "untested"])
