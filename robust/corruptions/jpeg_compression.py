@@ -37,6 +37,8 @@ class JPEGCompression(PublishedCorruption):
     cifar: ClassVar[tuple[int, ...]] = (80, 65, 58, 50, 40)  # quality
     imagenet: ClassVar[tuple[int, ...]] = (25, 18, 15, 10, 7)
 
+    piece: ClassVar[int] = 2**20  # six images of 224 px: many short calls, on blocks
+
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:
         """Images [N,C,H,W] as the decoder would return them."""
         pixels, quality = images.to(torch.float32).mul(255).round_(), self.constants(images)

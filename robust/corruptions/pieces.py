@@ -18,8 +18,8 @@ SMALL = 64  # pixels: sides up to this take the constants of CIFAR-10-C
 class PiecewiseCorruption(Corruption):
     """Base of corruptions that work on a few images at a time, since nothing they do crosses samples."""
 
-    # numbers: 1 MB in float32, so that a piece and its copies stay in the processor's cache
-    piece: ClassVar[int] = 2**18
+    # numbers: 2 MB in float32; a piece and its copies stay in the processor's cache, and torch's calls are few
+    piece: ClassVar[int] = 2**19
 
     severity: int = Field(default=3, ge=1, le=5, description="1 (mild) to 5 (severe)")
 

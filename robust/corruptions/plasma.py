@@ -8,7 +8,7 @@ from torch import Tensor
 from robust.corruptions import draws
 from robust.randomness import Randomness
 
-PLASMA_PIECE = 2**20  # numbers of images worked on at a time: coarse levels are so small that more images cost nothing
+PLASMA_PIECE = 2**21  # numbers of images worked on at a time: coarse levels are so small that more images cost nothing
 
 
 def plasma(rng: Randomness, height: int, width: int, decay: float, like: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ class ShotNoise(PublishedCorruption):
     cifar: ClassVar[tuple[int, ...]] = (500, 250, 100, 75, 50)  # photons of a white pixel
     imagenet: ClassVar[tuple[int, ...]] = (60, 25, 12, 5, 3)
 
+    piece: ClassVar[int] = 2**20  # six images of 224 px: one look-up table serves them
+
     def corrupt(self, images: Tensor, rng: Randomness) -> Tensor:
         """Counts over the counts of white, [N,C,H,W]."""
         return photons(images, rng.fork("photons"), self.constants(images))
