@@ -64,12 +64,13 @@ class FlowLikelihood(ImageDetector):
         return {name: value.detach() for name, value in flow.state_dict().items()}
 
     def score_images(self, classifier: Classifier, images: Tensor, fitted: Fitted, rng: Randomness) -> Tensor:
-        """log p(x), [N] float64."""
+        """log p(x), [N], computed in float64: a sum over all pixels, which float32 rounds as the batch has it."""
+        images = images.double()
         flow = self.flow(images)
         flow.load_state_dict(fitted)
         with torch.no_grad():
             parts = [flow(part, torch.full_like(part, 0.5)) for part in images.split(BATCH)]
-        return torch.cat(parts).double() if parts else images.new_zeros(0).double()
+        return torch.cat(parts) if parts else images.new_zeros(0)
 
     def flow(self, images: Tensor) -> RealNVP:
         """A freshly initialised flow for images of this shape, type and device."""

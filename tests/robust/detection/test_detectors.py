@@ -1,5 +1,7 @@
 """Every detector tells digits from noise or from unseen digits, and equals its published formula."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,14 @@ def test_vim_equals_the_virtual_softmax_up_to_a_monotone_map(digits):
     virtual = softmax(np.column_stack([h, alpha * test]), axis=1)[:, -1]
     score = digits.score(ViM(), "test").numpy()
     assert np.allclose(1 / (1 + np.exp(score)), virtual, rtol=1e-6)
+
+
+def test_the_energy_of_log_probabilities_tells_nothing_and_says_nothing():
+    logits = 30 * torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
+    average = logits.log_softmax(1).logaddexp(logits.flip(1).log_softmax(1)) - math.log(2)  # as an ensemble returns
+    assert average.double().logsumexp(1).abs().max() > 0  # rounding leaves something
+    assert Energy().score_features(average, average, {}).count_nonzero() == 0
+    assert Energy().score_features(logits, logits, {}).count_nonzero() == 200
 
 
 def test_react_with_no_cut_is_energy_and_cuts_at_the_percentile(digits):
