@@ -4,7 +4,8 @@
     python docs/results_table.py --check    # exit code 1 if they are not what the JSON files say
 
 One row a claim of results/founding/*.json, each the report.json of a study or any object with its `study` and `claims`;
-and from results/confidence.json calibration under attack, one row a network.
+from results/confidence.json calibration under attack, and from results/regularisers.json what each regulariser adds,
+one row a network.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results: made by docs/results_table.py -->", "<!-- end of results -->"
 CALIBRATION = "<!-- calibration: made by docs/results_table.py -->", "<!-- end of calibration -->"
+REGULARISERS = "<!-- regularisers: made by docs/results_table.py -->", "<!-- end of regularisers -->"
 UNDER = ("clean", "gaussian-noise", "fgsm", "pgd", "overconfidence")
 NOTHING = "No results are committed yet; `robust run studies/founding` makes them."
 HEAD = "| study | question | verdict | effect (95 % interval) | attack | seeds |\n|---|---|---|---|---|---|"
@@ -45,6 +47,34 @@ def calibration(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def regularisers(report: dict[str, Any]) -> str:
+    """Accuracies in percent with the verdict where it is not `trusted`, mCE, ECE and AUROC, one row a network."""
+    accuracy = {(row["model"], row["label"]): row for row in report["evaluations"]}
+    ece = {(row["model"], row["under"]): row["ece"] for row in report["calibration"] if row["calibrator"] == "none"}
+    auroc = {row["model"]: row["auroc"] for row in report["detection"] if row["score"] == "max-softmax"
+             and row["ood"] == "fashion-mnist"}  # fmt: skip
+    shift = {row["group"]: row["mce"] for row in report["shift"]}
+    lines = [
+        "| network | clean | gaussian-noise | pgd | mCE | ECE clean | ECE overconfidence | AUROC |",
+        "|---" * 8 + "|",
+    ]
+    for model in report["models"]:
+        name = model["id"]
+        right = [accuracy[name, label] for label in ("clean", "gaussian-noise", "pgd")]
+        cells = [
+            *(_percent(row["accuracy"]) + (f" ({row['verdict']})" * (row["verdict"] != "trusted")) for row in right),
+            f"{shift[model['group']]:.2f}",
+            *(_percent(ece[name, under]) for under in ("clean", "overconfidence")),
+            f"{auroc[name]:.3f}" if name in auroc else "",
+        ]
+        lines.append(f"| {' | '.join([_cell(name), *cells])} |")
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
 def _percent_within(row: dict[str, Any] | None, name: str) -> str:
     if row is None or row.get(name) is None:
         return ""
@@ -67,7 +97,8 @@ def inserted(text: str, body: str, markers: tuple[str, str] = (BEGIN, END)) -> s
 def made(text: str, results: Path) -> str:
     """The README with all tables as the files in the folder `results` say."""
     text = inserted(text, table(results / "founding"))
-    return inserted(text, calibration(json.loads((results / "confidence.json").read_text("utf-8"))), CALIBRATION)
+    text = inserted(text, calibration(json.loads((results / "confidence.json").read_text("utf-8"))), CALIBRATION)
+    return inserted(text, regularisers(json.loads((results / "regularisers.json").read_text("utf-8"))), REGULARISERS)
 
 
 def _rows(path: Path) -> list[str]:

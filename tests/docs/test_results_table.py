@@ -31,6 +31,22 @@ def test_calibration_has_a_row_a_network_and_calibrator_with_intervals():
     assert rows[2:] == ["| a | none | 0.5 % [0.3, 0.9] |  |  |  |  |", "| a | temperature |  |  |  |  |  |"]
 
 
+def test_a_regulariser_has_a_row_with_the_verdict_where_it_is_not_trusted():
+    outcomes = [("clean", 0.98, "trusted"), ("gaussian-noise", 0.5, "trusted"), ("pgd", 0.125, "suspect")]
+    report = {
+        "models": [{"id": "a.0", "group": "a"}],
+        "evaluations": [{"model": "a.0", "label": k, "accuracy": v, "verdict": verdict} for k, v, verdict in outcomes],
+        "calibration": [
+            {"model": "a.0", "under": under, "calibrator": "none", "ece": ece}
+            for under, ece in (("clean", 0.01), ("overconfidence", 0.7))
+        ],
+        "detection": [],
+        "shift": [{"group": "a", "mce": 0.789}],
+    }
+    row = results_table.regularisers(report).splitlines()[2]
+    assert row == "| a.0 | 98.0 % | 50.0 % | 12.5 % (suspect) | 0.79 | 1.0 % | 70.0 % |  |"
+
+
 def test_it_replaces_only_what_stands_between_the_markers():
     text = f"before\n{results_table.BEGIN}\nold\n{results_table.END}\nafter\n"
     new = results_table.inserted(text, "new")
