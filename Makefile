@@ -5,8 +5,6 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 EXTRAS ?= dev,dask,pdf
 
-
-
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check soak bench serve docs clean
 
@@ -37,9 +35,14 @@ check: install   ## the one gate for style: lint, format, types, import contract
 soak: install    ## long proofs: many kills, many fuzzed inputs
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
-bench: install   ## timed comparisons, printed as ratios
+# beside the official AutoAttack, which is no package: make bench OFFICIAL=<checkout of github.com/fra31/auto-attack>
+BENCHMARKS ?= $(filter-out benchmarks/autoattack_%.py,$(wildcard benchmarks/*.py))
+
+bench: install   ## timed comparisons, printed as ratios; hours in all
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	failed=; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+	$(if $(OFFICIAL),$(BIN)/python benchmarks/autoattack_mnist.py --official $(OFFICIAL))
 
 serve: install   ## Prefect and MLflow on loopback
 	$(BIN)/robust serve

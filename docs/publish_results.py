@@ -1,7 +1,7 @@
 """Keeps the numbers of finished studies in the repository: report.json without figures, pictures and volatile parts.
 
-    python benchmarks/publish_results.py .robust tulip max-margin
-    python benchmarks/publish_results.py .robust confidence --folder results
+    python docs/publish_results.py .robust tulip max-margin
+    python docs/publish_results.py .robust confidence --folder results
 
 writes `results/founding/<study>.json` (or `<folder>/<study>.json`) from `<home>/reports/<study>/report.json`: study,
 data, networks with their digests, evaluations, groups, claims, published numbers beside ours, measured quantities
