@@ -43,6 +43,7 @@ def text_of(content: dict) -> str:
 
 
 def main() -> None:
+    """Read the reports of a home, write what is kept of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
     parser.add_argument("studies", nargs="+")
