@@ -167,7 +167,7 @@ def scatter_nd(attributes: Attributes, x: Tensor, indices: Tensor, updates: Tens
     """x with values or slices put, or added, at positions that span its first axes: indices [..., k], k of them."""
     how = attributes.get("reduction", "none")
     if how not in ("none", "add"):
-        raise ValueError(f"ScatterND with the reduction {how} is not known here")
+        raise NotImplementedError(f"ScatterND with the reduction {how} is not known here")
     index = indices.long().to(x.device)
     places = tuple(axis % side for axis, side in zip(index.unbind(-1), x.shape))
     return x.index_put(places, updates.to(x), accumulate=how == "add")
