@@ -22,6 +22,9 @@ TYPES = {1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: tor
          9: torch.bool, 10: torch.float16, 11: torch.float64, 16: torch.bfloat16}  # fmt: skip
 
 
+REDUCTIONS = {"none": None, "add": "sum", "mul": "prod", "max": "amax", "min": "amin"}  # of ScatterND, by torch's names
+
+
 def elementwise(function: Callable[..., Tensor]) -> Operator:
     """An operator without attributes."""
     return lambda attributes, *inputs: function(*inputs)
@@ -164,13 +167,16 @@ def gather(attributes: Attributes, x: Tensor, indices: Tensor) -> Tensor:
 
 
 def scatter_nd(attributes: Attributes, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """x with values or slices put, or added, at positions that span its first axes: indices [..., k], k of them."""
-    how = attributes.get("reduction", "none")
-    if how not in ("none", "add"):
-        raise NotImplementedError(f"ScatterND with the reduction {how} is not known here")
-    index = indices.long().to(x.device)
-    places = tuple(axis % side for axis, side in zip(index.unbind(-1), x.shape))
-    return x.index_put(places, updates.to(x), accumulate=how == "add")
+    """x with values or slices put, or reduced, at positions that span its first axes: indices [..., k], k of them."""
+    index, axes = indices.long().to(x.device), indices.shape[-1]
+    row = torch.zeros_like(index[..., 0])
+    for place, side in zip(index.unbind(-1), x.shape):
+        row = row * side + place % side
+    slices = x.shape[axes:]
+    new = updates.to(x).reshape(-1, *slices)
+    rows = row.reshape(-1, *[1] * len(slices)).expand_as(new)
+    old, how = x.reshape(-1, *slices), REDUCTIONS[attributes.get("reduction", "none")]
+    return (old.scatter_reduce(0, rows, new, how) if how else old.scatter(0, rows, new)).view(x.shape)
 
 
 def expand(attributes: Attributes, x: Tensor, shape: Tensor) -> Tensor:

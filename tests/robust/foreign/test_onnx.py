@@ -68,7 +68,10 @@ ONE = [
     ("LayerNormalization", {"axis": -1}, {"s": values(8), "b": values(8)}),
     ("MatMul", {}, {"w": values(8, 5)}),
     ("ScatterND", {}, {"i": np.array([[0, 2], [-1, 0]]), "u": values(2, 8, 8)}),
-    ("ScatterND", {"reduction": "add"}, {"i": np.array([[0, 2, 1, 1], [0, 2, 1, 1]]), "u": values(2)}),
+    *(
+        ("ScatterND", {"reduction": how}, {"i": np.array([[0, 2, 1, 1], [0, 2, 1, 1], [1, -1, 0, 7]]), "u": values(3)})
+        for how in ("add", "mul", "max", "min")
+    ),
 ]  # fmt: skip
 
 
